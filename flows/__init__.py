@@ -1,0 +1,1 @@
+"""When things run: the DAG, the planner, Prefect, the command line."""

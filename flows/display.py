@@ -1,0 +1,117 @@
+"""What a person sees while the mill turns: one line a stage, a live bar for the one at work, quiet logs elsewhere.
+
+Everything here goes to stderr; results of a command go to stdout.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from flows.plan import Decision
+
+QUIET_SECONDS = 15.0
+"""Without a terminal, a long stage tells its progress this often."""
+MARKS = {"cached": "[green]✓[/]", "run": "[yellow]▶[/]", "unknown": "[dim]·[/]", "done": "[green]✓[/]"}
+
+
+class Display:
+    """Lines and bars on stderr."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live = self.console.is_terminal
+
+    def line(self, mark: str, stage: str, text: str) -> None:
+        """One line about one stage."""
+        self.console.print(f"{MARKS[mark]} [bold]{stage:<13}[/] {text}")
+
+    def note(self, text: str) -> None:
+        """A line about the whole run."""
+        self.console.print(text, markup=False)
+
+    def error(self, sentence: str) -> None:
+        """What went wrong, in one sentence."""
+        print(f"gptmill: {sentence}", file=sys.stderr)  # noqa: T201  (must work even where rich does not)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator["Bar"]:
+        """The progress of one stage while it runs."""
+        if not self._live:
+            yield QuietBar(self, name)
+            return
+        columns = (
+            TextColumn("  [bold]{task.fields[stage]:<13}[/]"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.completed:,.0f} of {task.fields[total_text]} {task.fields[words]}"),
+            TextColumn("[dim]{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            yield LiveBar(progress, name)
+
+
+class Bar:
+    """Takes (done, total, words); a total of 0 means that nobody knows it."""
+
+    def __call__(self, done: int, total: int, words: str) -> None:
+        """Tell how far the stage is."""
+        raise NotImplementedError
+
+
+class LiveBar(Bar):
+    """A bar with rate and time left."""
+
+    def __init__(self, progress: Progress, stage: str) -> None:
+        self._progress = progress
+        self._start = time.monotonic()
+        self._task = progress.add_task(stage, total=None, stage=stage, words="", rate="", total_text="?")
+
+    def __call__(self, done: int, total: int, words: str) -> None:
+        """Move the bar."""
+        rate = _rate(done, time.monotonic() - self._start)
+        total_text = f"{total:,}" if total else "?"
+        self._progress.update(
+            self._task, completed=done, total=total or None, words=words, rate=rate, total_text=total_text
+        )
+
+
+class QuietBar(Bar):
+    """A line now and then."""
+
+    def __init__(self, display: Display, stage: str) -> None:
+        self._display = display
+        self._stage = stage
+        self._start = self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int, words: str) -> None:
+        """Print a line if the last one is long ago."""
+        now = time.monotonic()
+        if now - self._last < QUIET_SECONDS:
+            return
+        self._last = now
+        elapsed = now - self._start
+        left = f", {elapsed / done * (total - done):,.0f} s left" if done and total else ""
+        self._display.line("run", self._stage, f"{done:,} of {total or '?':,} {words} · {_rate(done, elapsed)}{left}")
+
+
+def _rate(done: int, seconds: float) -> str:
+    return f"{done / seconds:,.1f}/s" if done and seconds > 1 else ""
+
+
+def plan_lines(decisions: list[Decision], console: Console) -> None:
+    """The plan for people: a line a stage with its status and reasons."""
+    width = max(len(decision.stage) for decision in decisions)
+    for decision in decisions:
+        parts = ""
+        if decision.status == "run" and decision.parts:
+            parts = f" [dim]({decision.parts_to_do} of {decision.parts} parts)[/]"
+        reasons = "; ".join(reason.replace("[", r"\[") for reason in decision.reasons)
+        key = f"[dim]{decision.key[:12]}[/]" if decision.status == "cached" and decision.key else ""
+        style = {"cached": "green", "run": "yellow", "unknown": "dim"}[decision.status]
+        console.print(f"{decision.stage:<{width}}  [{style}]{decision.status:<7}[/]  {reasons}{key}{parts}")

@@ -1,0 +1,195 @@
+"""The planner: walks the DAG without running anything and says of every stage what would happen and why."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from flows import dag, stages
+from flows.config import MillConfig
+from pipeline import snapshots
+from pipeline.config import BadInput
+from pipeline.engine.hashes import Files, RememberedHashes
+from pipeline.engine.resolve import NEVER_RUN, Input, Request, resolve
+from pipeline.engine.stage import Stage
+from pipeline.engine.store import Artifact, Store, write_atomically
+from pipeline.language import default_model
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An artifact that cannot be told yet, because the stage will run or waits for one that will."""
+
+    stage: str
+    upstream: frozenset[str] = frozenset()
+
+    def of_first_snapshots(self, _count: int) -> "Pending":
+        """Some parts of what is not there are not there either."""
+        return self
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the plan says of one stage; `key`, `digest` and `path` only where they are known."""
+
+    stage: str
+    status: str
+    reasons: list[str] = field(default_factory=list)
+    key: str | None = None
+    digest: str | None = None
+    path: str | None = None
+    parts_to_do: int = 0
+    parts: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that scripts rely on."""
+        names = ("stage", "status", "reasons", "key", "digest", "path")
+        return {name: getattr(self, name) for name in names}
+
+
+class Mill:
+    """One config in one store: the outside files, the latest artifacts, and what a step needs to know."""
+
+    def __init__(self, store: Store, config: MillConfig) -> None:
+        self.store = store
+        self.config = config
+        self.hashes = RememberedHashes(store)
+        self.latest_path = store.root / "refs" / config.name / "latest.json"
+
+    @cached_property
+    def evaluation_sets(self) -> Files:
+        """The evaluation sets that the config names."""
+        return self.hashes.files([Path(path) for path in self.config.evaluate.sets])
+
+    @cached_property
+    def language_model(self) -> Files:
+        """The fastText model, which an installed package carries."""
+        return self.hashes.files([default_model()], single=True)
+
+    @cached_property
+    def tombstones(self) -> Files:
+        """The store's takedown list, none if nothing was ever taken down."""
+        path = self.store.tombstones
+        return self.hashes.files([path] if path.is_file() else [], single=True)
+
+    def latest(self) -> dict[str, dict[str, str]]:
+        """{stage: {key, digest}} of the newest artifacts of this config."""
+        try:
+            found: dict[str, dict[str, str]] = json.loads(self.latest_path.read_text())["stages"]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return found
+
+    def remember(self, artifact: Artifact) -> None:
+        """Make an artifact the latest of its stage."""
+        known = self.latest()
+        reference = {"key": artifact.key, "digest": artifact.digest}
+        if known.get(artifact.stage) != reference:
+            known[artifact.stage] = reference
+            write_atomically(self.latest_path, json.dumps({"stages": known}, indent=1, sort_keys=True))
+
+    def request(self, stage: Stage, section: str, config: BaseModel, inputs: dict[str, Input]) -> Request:
+        """The request that a step makes of the store."""
+        return Request.make(self.store, stage, section, config, inputs)
+
+
+class Graph:
+    """A step that only draws: it notes which stage takes what from which."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, list[str]] = {}
+
+    def __call__(self, stage: Stage, _section: str, _config: BaseModel, /, **inputs: Pending | Files) -> Pending:
+        """Note the stage and where its inputs come from."""
+        self.inputs[stage.name] = sorted({value.stage for value in inputs.values() if isinstance(value, Pending)})
+        return Pending(stage.name)
+
+    def upstream(self, stage: str) -> set[str]:
+        """All stages that the stage depends on."""
+        found: set[str] = set()
+        todo = [*self.inputs[stage]]
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo += self.inputs[name]
+        return found
+
+
+def graph(mill: Mill) -> Graph:
+    """The DAG of a config as names and edges."""
+    drawn = Graph()
+    dag.mill(drawn, mill.config, mill)
+    return drawn
+
+
+def plan(mill: Mill, *, force: str | None = None) -> list[Decision]:
+    """What `run` would do with every stage, in the DAG's order."""
+    decisions: list[Decision] = []
+    latest = mill.latest()
+
+    def step(
+        stage: Stage, section: str, config: BaseModel, /, **inputs: Artifact | Pending | Files
+    ) -> Artifact | Pending:
+        decision, artifact = _decide(mill, latest, force, stage, section, config, inputs)
+        decisions.append(decision)
+        waiting = [value for value in inputs.values() if isinstance(value, Pending)]
+        upstream = frozenset().union(*({value.stage} | value.upstream for value in waiting))
+        return artifact or Pending(stage.name, upstream)
+
+    dag.mill(step, mill.config, mill)
+    return decisions
+
+
+def _decide(
+    mill: Mill,
+    latest: dict[str, dict[str, str]],
+    force: str | None,
+    stage: Stage,
+    section: str,
+    config: BaseModel,
+    inputs: dict[str, Artifact | Pending | Files],
+) -> tuple[Decision, Artifact | None]:
+    if stage is stages.SCRAPE:
+        reasons = list(why_scrape(mill, force == stage.name))
+        if reasons:
+            return Decision(stage.name, "run", reasons), None
+        artifact = snapshots.as_artifact(mill.store, mill.config.scrape, mill.hashes)
+        return _cached(stage, artifact), artifact
+    pending = [value for value in inputs.values() if isinstance(value, Pending)]
+    if pending:
+        # Only the nearest are named: what these wait for themselves stands in their own lines.
+        further = frozenset().union(*(value.upstream for value in pending))
+        waiting = sorted({value.stage for value in pending} - further)
+        return Decision(stage.name, "unknown", [f"after {', '.join(waiting)}"]), None
+    known: dict[str, Input] = {name: value for name, value in inputs.items() if not isinstance(value, Pending)}
+    request = mill.request(stage, section, config, known)
+    last_key = latest.get(stage.name, {}).get("key")
+    found = resolve(mill.store, request, last_key=last_key, force=force == stage.name)
+    if found.artifact is not None:
+        return _cached(stage, found.artifact), found.artifact
+    path = str(mill.store.artifact_folder(stage.name, found.key))
+    return Decision(stage.name, "run", found.reasons, found.key, None, path, found.parts_to_do, found.parts), None
+
+
+def why_scrape(mill: Mill, force: bool) -> Iterator[str]:
+    """Why sources must be crawled; nothing where each has a sealed snapshot."""
+    if force:
+        yield "forced"
+        return
+    for source in snapshots.unsealed(mill.store, mill.config.scrape, mill.hashes):
+        yield f"{NEVER_RUN}: source {source.name} has no sealed snapshot"
+
+
+def _cached(stage: Stage, artifact: Artifact) -> Decision:
+    return Decision(stage.name, "cached", [], artifact.key, artifact.digest, str(artifact.path))
+
+
+def refuse_unknown_stage(name: str) -> None:
+    """BadInput for a stage that does not exist."""
+    if name not in stages.BY_NAME:
+        raise BadInput(f"There is no stage {name}; there are {', '.join(stages.BY_NAME)}.")

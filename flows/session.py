@@ -1,0 +1,205 @@
+"""One run: holds the store, the workers, the display and the log, and does one stage at a time.
+
+Prefect and the plain path both come here; neither decides what is up to date.
+"""
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import BaseModel
+
+from flows import stages
+from flows.display import Display
+from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
+from pipeline import snapshots
+from pipeline.config import BadInput, StageFailed
+from pipeline.engine import locks
+from pipeline.engine.execute import execute
+from pipeline.engine.executor import Workers
+from pipeline.engine.hashes import Files
+from pipeline.engine.resolve import Input
+from pipeline.engine.stage import Stage
+from pipeline.engine.store import Artifact
+from pipeline.report import check_counts
+
+
+class Selection:
+    """Which stages a run does: all, those up to one, or only one; and which one is forced."""
+
+    def __init__(
+        self, mill: Mill, *, only: str | None = None, until: str | None = None, force: str | None = None
+    ) -> None:
+        for name in (only, until, force):
+            if name is not None:
+                refuse_unknown_stage(name)
+        drawn = graph(mill)
+        self.force = force
+        self.only = only
+        self.wanted = set(drawn.inputs)
+        if until is not None:
+            self.wanted = {until, *drawn.upstream(until)}
+        if only is not None:
+            self.wanted = {only, *drawn.upstream(only)}
+        if force is not None and force not in self.wanted:
+            raise BadInput(f"--force {force} is not among the stages of this run; drop --only or --until.")
+
+    def refuse_stale(self, decisions: list[Decision]) -> None:
+        """BadInput where --only names a stage whose upstream is not all there."""
+        if self.only is None:
+            return
+        stale = [d for d in decisions if d.stage in self.wanted and d.stage != self.only and d.status != "cached"]
+        if stale:
+            first = stale[0]
+            raise BadInput(
+                f"--only {self.only} cannot run: {first.stage} before it is not up to date "
+                f"({'; '.join(first.reasons)}). Use --until {self.only} instead."
+            )
+
+
+class Session:
+    """The context of one run."""
+
+    def __init__(self, mill: Mill, selection: Selection, jobs: int, display: Display) -> None:
+        self.mill = mill
+        self.selection = selection
+        self.display = display
+        self.workers = Workers(jobs)
+        self.artifacts: dict[str, Artifact] = {}
+        self.cached = self.ran = 0
+        self._start = time.time()
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
+        self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
+        self._store_lock = locks.using_store(mill.store.root)
+
+    def __enter__(self) -> Self:
+        self._store_lock.__enter__()
+        self.workers.__enter__()
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.workers.__exit__(kind, error, trace)
+        self._store_lock.__exit__(kind, error, trace)
+        told = {} if error is None else {"error": str(error), "traceback": "".join(traceback.format_exception(error))}
+        self.log("end", status="done" if error is None else "failed", seconds=time.time() - self._start, **told)
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Add a line to the run's log."""
+        row = {"event": event, "at": round(time.time(), 3), **facts}
+        with self.log_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def start(self, facts: dict[str, Any]) -> list[Decision]:
+        """Plan, log the plan, and refuse what cannot be done."""
+        decisions = plan(self.mill, force=self.selection.force)
+        self.log("start", config=self.mill.config.name, **facts, plan=[d.as_json() for d in decisions])
+        self.selection.refuse_stale(decisions)
+        return decisions
+
+    def walk(self, stage: Stage, section: str, config: BaseModel, /, **inputs: Artifact | Pending | Files) -> Any:
+        """The plain step: do the stage if the run wants it."""
+        if stage.name not in self.selection.wanted:
+            return Pending(stage.name)
+        return self.do(stage, section, config, _known(inputs))[0]
+
+    def do(
+        self, stage: Stage, section: str, config: BaseModel, inputs: dict[str, Input]
+    ) -> tuple[Artifact, str, list[str]]:
+        """Do one stage or find it done. Returns the artifact, `cached` or `run`, and why it ran."""
+        start = time.perf_counter()
+        forced = self.selection.force == stage.name
+        if stage is stages.SCRAPE:
+            artifact, reasons = self._scrape(stage, forced)
+            status = "run" if reasons else "cached"
+        else:
+            request = self.mill.request(stage, section, config, inputs)
+            with self.display.stage(stage.name) as bar:
+                artifact, found = execute(
+                    self.mill.store, request, self.workers, bar, force=forced, on_wait=self._waits(stage.name)
+                )
+            status, reasons = found.status, found.reasons
+        refuse_empty(artifact)
+        seconds = time.perf_counter() - start
+        self.artifacts[stage.name] = artifact
+        self.mill.remember(artifact)
+        if stage is stages.PACK:
+            check_counts({name: each.manifest for name, each in self.artifacts.items()})
+        self.log(
+            "stage",
+            stage=stage.name,
+            status=status,
+            reasons=reasons,
+            key=artifact.key,
+            digest=artifact.digest,
+            seconds=seconds,
+            work_seconds=artifact.manifest["run"].get("wall_seconds", seconds) if status == "run" else 0.0,
+        )
+        if status == "run":
+            self.ran += 1
+            self.display.line("done", stage.name, f"{_seconds(seconds)} · {artifact.manifest['rows']:,} rows")
+        else:
+            self.cached += 1
+            self.display.line("cached", stage.name, "[dim]cached[/]")
+        return artifact, status, reasons
+
+    def _scrape(self, stage: Stage, forced: bool) -> tuple[Artifact, list[str]]:
+        mill = self.mill
+        reasons = list(why_scrape(mill, forced))
+        config = mill.config.scrape
+        for source in config.sources:
+            source_key = snapshots.identify(source, mill.hashes)
+            lock = mill.store.root / "locks" / f"scrape-{source_key}.lock"
+            with locks.held(lock, on_wait=self._waits(stage.name)):
+                if forced or not snapshots.sealed(mill.store, source_key):
+                    with self.display.stage(stage.name) as bar:
+                        snapshots.seal(mill.store, source, stage, config, source_key, bar)
+        return snapshots.as_artifact(mill.store, config, mill.hashes), reasons
+
+    def _waits(self, stage: str) -> Callable[[], None]:
+        return lambda: self.display.line("unknown", stage, "another run is at it: waiting for its result")
+
+
+def refuse_empty(artifact: Artifact) -> None:
+    """StageFailed where nothing is left to go on with, with the reasons that took most."""
+    stats = artifact.manifest["stats"]
+    if artifact.stage == "extract" and not artifact.manifest["rows"]:
+        raise StageFailed(
+            f"No page gave a document ({_most(stats.get('rejected', {}))}): check the sources in [scrape]."
+        )
+    if artifact.stage == "select" and not stats["kept"]:
+        raise StageFailed(
+            f"Nothing survives the filters: all {stats['rows']:,} documents were dropped ({_most(stats['reasons'])}). "
+            "Loosen [policy], or check language.wanted."
+        )
+
+
+def _most(reasons: dict[str, int]) -> str:
+    ordered = sorted(((count, name) for name, count in reasons.items() if count), reverse=True)
+    return ", ".join(f"{name} {count:,}" for count, name in ordered[:3]) or "there were none"
+
+
+def _known(inputs: dict[str, Artifact | Pending | Files]) -> dict[str, Input]:
+    return {name: value for name, value in inputs.items() if not isinstance(value, Pending)}
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def latest_model(root: Path) -> tuple[str, dict[str, dict[str, str]]] | None:
+    """The config name and latest artifacts of whichever config trained last."""
+    newest: tuple[float, str, dict[str, dict[str, str]]] | None = None
+    for path in (root / "refs").glob("*/latest.json"):
+        known = json.loads(path.read_text())["stages"]
+        manifest = root / "artifacts" / "pretrain" / known.get("pretrain", {}).get("key", "-") / "manifest.json"
+        if manifest.is_file() and (newest is None or manifest.stat().st_mtime > newest[0]):
+            newest = (manifest.stat().st_mtime, path.parent.name, known)
+    return newest[1:] if newest else None

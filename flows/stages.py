@@ -1,0 +1,102 @@
+"""The stages by name: which function does each, how it takes its inputs, and what shapes its bytes."""
+
+from pipeline.engine.stage import Stage
+
+SCRAPE = Stage(
+    "scrape", "pipeline.scrape:scrape", "scrape", tools=("scrapy", "protego", "w3lib", "fastwarc"), retries=2
+)
+EXTRACT = Stage(
+    "extract",
+    "pipeline.extract:extract",
+    "map",
+    parts=("pages",),
+    tools=("resiliparse", "trafilatura", "fastwarc", "pyarrow"),
+    extras=("source",),
+)
+LANGUAGE = Stage(
+    "language",
+    "pipeline.language:language",
+    "map",
+    parts=("documents",),
+    tools=("fasttext-langdetect", "fasttext-predict", "pyarrow"),
+)
+QUALITY = Stage("quality", "pipeline.quality:quality", "map", parts=("documents",), tools=("numba", "pyarrow"))
+SIGNATURES = Stage(
+    "signatures", "pipeline.signatures:signatures", "map", parts=("documents",), tools=("numba", "pyarrow")
+)
+CONTAMINATION = Stage(
+    "contamination", "pipeline.contamination:contamination", "map", parts=("documents",), tools=("numba", "pyarrow")
+)
+SELECT = Stage(
+    "select",
+    "pipeline.select:select",
+    "whole",
+    parts=("documents", "language", "quality", "contamination"),
+    tools=("pyarrow",),
+)
+DEDUPLICATE = Stage(
+    "deduplicate",
+    "pipeline.deduplicate:deduplicate",
+    "whole",
+    parts=("documents", "signatures", "select"),
+    tools=("numba", "pyarrow"),
+    extras=("progress",),
+)
+TOKENIZER = Stage(
+    "tokenizer",
+    "pipeline.tokenizer:tokenizer",
+    "whole",
+    parts=("documents", "language"),
+    tools=("tokenizers", "tiktoken"),
+)
+TOKENIZE = Stage(
+    "tokenize",
+    "pipeline.tokenize:tokenize",
+    "map",
+    parts=("documents", "language", "quality"),
+    tools=("tiktoken", "pyarrow"),
+)
+PACK = Stage(
+    "pack",
+    "pipeline.pack:pack",
+    "map",
+    parts=("documents", "tokens", "select", "deduplicate"),
+    tools=("pyarrow",),
+)
+PRETRAIN = Stage(
+    "pretrain",
+    "model.pretrain:pretrain",
+    "whole",
+    parts=("shards",),
+    tools=("torch",),
+    extras=("work", "progress"),
+)
+EVALUATE = Stage(
+    "evaluate", "model.evaluate:evaluate", "whole", parts=("shards",), tools=("torch", "tiktoken"), extras=("progress",)
+)
+REPORT = Stage(
+    "report",
+    "pipeline.report:report",
+    "whole",
+    tools=("jinja2",),
+    extras=("manifests",),
+    files=("pipeline/report.html.jinja",),
+)
+
+ALL = (
+    SCRAPE,
+    EXTRACT,
+    LANGUAGE,
+    QUALITY,
+    SIGNATURES,
+    CONTAMINATION,
+    SELECT,
+    DEDUPLICATE,
+    TOKENIZER,
+    TOKENIZE,
+    PACK,
+    PRETRAIN,
+    EVALUATE,
+    REPORT,
+)
+BY_NAME = {stage.name: stage for stage in ALL}

@@ -1,0 +1,153 @@
+"""What a source gave so far, safe against being killed at any moment.
+
+A spool is two files that only grow: `spool.warc.gz` with one gzip member a stored record, and `spool.jsonl` with one
+line (a *row*) an answered URL, written after its record. So every whole line speaks of a whole record; when a spool is
+opened again, a torn last line and what a record file holds beyond the last line are cut off. One URL has one row: the
+latest.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pipeline.crawl.warc import read_member
+
+Row = dict[str, Any]
+
+_SYNC_SECONDS = 2.0
+"""A killed process loses nothing; a power cut loses at most what came in this time."""
+
+
+class Spool:
+    """Rows and records of one source under `folder`, in the order in which they came."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._records_path = folder / "spool.warc.gz"
+        self._rows_path = folder / "spool.jsonl"
+        self._places: dict[str, tuple[int, int]] = {}  # url → (fetched_at, offset of its line)
+        self._records = _open(self._records_path)
+        self._rows = _open(self._rows_path)
+        self._recover()
+        self._synced = time.monotonic()
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Forget what is spooled in `folder`."""
+        for name in ("spool.jsonl", "spool.warc.gz"):
+            (folder / name).unlink(missing_ok=True)
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, url: str) -> bool:
+        return url in self._places
+
+    def add(self, row: Row, record: bytes | None = None) -> bool:
+        """Append a row and its record; False where the URL has a row already and the older one stays."""
+        known = self._places.get(row["url"])
+        fetched_at = row.get("fetched_at") or 0
+        if known is not None and known[0] > fetched_at:
+            return False
+        if record is not None:
+            row = {**row, "offset": self._records.seek(0, os.SEEK_END), "length": len(record)}
+            self._records.write(record)
+            self._records.flush()
+        place = self._rows.seek(0, os.SEEK_END)
+        self._rows.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+        self._rows.flush()
+        self._places[row["url"]] = (fetched_at, place)
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
+        return True
+
+    def row(self, url: str) -> Row:
+        """The row of `url`; KeyError where it has none."""
+        self._rows.seek(self._places[url][1])
+        return json.loads(self._rows.readline())
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, sorted by URL."""
+        for url in sorted(self._places):
+            yield self.row(url)
+
+    def record(self, row: Row) -> bytes:
+        """The gzip member that `row` speaks of."""
+        self._records.seek(row["offset"])
+        return self._records.read(row["length"])
+
+    def sync(self) -> None:
+        """Have everything so far on the disk, records before the rows that name them."""
+        for file in (self._records, self._rows):
+            file.flush()
+            os.fsync(file.fileno())
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync and close; a second call does nothing."""
+        if not self._rows.closed:
+            self.sync()
+            self._records.close()
+            self._rows.close()
+
+    def _recover(self) -> None:
+        """Take what is whole, drop the rest."""
+        end_of_rows = end_of_records = 0
+        self._rows.seek(0)
+        for line in self._rows:
+            row = None
+            if line.endswith(b"\n"):
+                with contextlib.suppress(ValueError):
+                    row = json.loads(line)
+            if row is None:
+                break
+            if row["offset"] is not None:
+                if read_member(self.record(row)) is None:
+                    break
+                end_of_records = row["offset"] + row["length"]
+            self._places[row["url"]] = (row.get("fetched_at") or 0, end_of_rows)
+            end_of_rows += len(line)
+        self._rows.truncate(end_of_rows)
+        self._records.truncate(end_of_records)
+
+
+def _open(path: Path) -> BinaryIO:
+    path.touch()
+    return path.open("r+b")
+
+
+def new_row(url: str, outcome: str, **facts: Any) -> Row:
+    """A row of the url index with every column; those not given are null, `status` and `depth` 0, `links` empty."""
+    row: Row = {
+        "url": url,
+        "requested_url": None,
+        "status": 0,
+        "outcome": outcome,
+        "etag": None,
+        "last_modified": None,
+        "payload_digest": None,
+        "content_type": None,
+        "links": [],
+        "robots": None,
+        "license": None,
+        "fetched_at": None,
+        "depth": 0,
+        "offset": None,
+        "length": None,
+        "payload_length": 0,  # bytes of the stored payload; not a column
+        "detail": None,  # what went wrong, for messages and logs; not a column
+    }
+    unknown = facts.keys() - row.keys()
+    if unknown:
+        raise TypeError(f"no such column: {', '.join(sorted(unknown))}")
+    return row | facts

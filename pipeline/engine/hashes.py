@@ -1,0 +1,53 @@
+"""Outside inputs, known by their sha256.
+
+A hash is remembered by (path, size, mtime, inode) of its file; only the sha256 enters keys.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import BadInput
+from pipeline.engine.keys import content_digest, file_sha256
+from pipeline.engine.store import Store, write_atomically
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files from outside the store as an input of a stage: passed to it as a list of paths, or one path if `single`."""
+
+    paths: tuple[Path, ...]
+    digest: str
+    single: bool = False
+
+
+class RememberedHashes:
+    """sha256 of outside files; a file is read again only where its size, mtime or inode changed."""
+
+    def __init__(self, store: Store) -> None:
+        self._path = store.root / "hashes.json"
+        try:
+            self._known: dict[str, list] = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            self._known = {}
+
+    def sha256(self, path: Path) -> str:
+        """The sha256 of a file; BadInput where it cannot be read."""
+        try:
+            facts = path.stat()
+            place = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+            name = str(path.absolute())
+            known = self._known.get(name)
+            if known is None or known[:3] != place:
+                known = [*place, file_sha256(path)]
+                self._known[name] = known
+                write_atomically(self._path, json.dumps(self._known, sort_keys=True))
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
+        return str(known[3])
+
+    def files(self, paths: Sequence[Path], *, single: bool = False) -> Files:
+        """The files as an input; their names without folders count, their places do not."""
+        facts = [(f"{i} {path.name}", 0, self.sha256(path)) for i, path in enumerate(paths)]
+        return Files(tuple(paths), content_digest(facts), single)

@@ -1,0 +1,61 @@
+"""What the engine must know of a stage to run and key it; the stage itself is a plain function elsewhere."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any, Literal
+
+from pipeline.engine.code import ROOT, UNIT_LENGTH, code_units
+from pipeline.engine.keys import file_sha256
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage by name: its function is imported only where it runs.
+
+    function: "module:function". kind: `map` calls it once for each part, `whole` once. parts: the inputs that are
+    partitioned like the documents (a map stage gets one folder of each, a whole stage all folders in order).
+    code_deps: what is chosen at run time and so not seen in the source. tools: distributions that shape the bytes.
+    files: data files of ours that it reads, from the root. extras: further keyword arguments it wants: `work`,
+    `progress`, `source`, `manifests`.
+    """
+
+    name: str
+    function: str
+    kind: Literal["map", "whole", "scrape"]
+    parts: tuple[str, ...] = ()
+    code_deps: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    retries: int = 0
+
+    def load(self) -> Callable[..., dict[str, Any]]:
+        """The stage's function."""
+        return load_function(self.function)
+
+    def code(self) -> dict[str, str]:
+        """Hashes of the first-party code that the stage reaches, by "file definition", and of its data files."""
+        files = {file: file_sha256(ROOT / file)[:UNIT_LENGTH] for file in self.files}
+        return {**code_units([self.function, *self.code_deps]), **files}
+
+    def tool_versions(self) -> dict[str, str]:
+        """Installed versions of the tools."""
+        return {tool: _version(tool) for tool in self.tools}
+
+
+def load_function(name: str) -> Callable[..., dict[str, Any]]:
+    """Import "module:function"."""
+    module, _, function = name.partition(":")
+    loaded: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), function)
+    return loaded
+
+
+@cache
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,92 @@
+"""Looking after a store: check that its files are what they were, and delete what nothing needs."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import locks
+from pipeline.engine.store import CORRUPT_SUFFIX, Damage, Store, read_manifest
+
+
+def verify(store: Store, *, full: bool) -> list[str]:
+    """One line for each file that is missing or has another size; `full` also hashes, and puts bad bytes aside.
+
+    A bad file of an artifact gets the suffix ".corrupt", so that plan names it and run rebuilds it. Snapshots are
+    only told of: nothing can rebuild them.
+    """
+    problems: list[str] = []
+    checked: set[Path] = set()
+    for folder in _manifest_folders(store):
+        manifest = read_manifest(folder)
+        if manifest is None:
+            problems.append(f"{store.relative(folder)}: manifest missing or unreadable")
+            continue
+        # What a shard's own manifest told already, the artifacts that refer to it need not tell again.
+        places = {
+            name: store.root / facts["at"] if "at" in facts else folder / name
+            for name, facts in manifest["files"].items()
+        }
+        unchecked = {name: facts for name, facts in manifest["files"].items() if places[name] not in checked}
+        checked |= set(places.values())
+        for damage in store.damage(folder, {**manifest, "files": unchecked}, full=full):
+            line = _line(store, damage)
+            if folder.parent.parent.name == "snapshots":
+                line += " (a snapshot: restore it from a copy)"
+            elif full and damage.file.is_file():
+                damage.file.rename(damage.file.with_name(damage.file.name + CORRUPT_SUFFIX))
+                line += " (put aside)"
+            problems.append(line)
+    return problems
+
+
+def _line(store: Store, damage: Damage) -> str:
+    return f"{store.relative(damage.file)}: {damage.problem}"
+
+
+def _manifest_folders(store: Store) -> list[Path]:
+    # Shards come before the artifacts that refer to them, so that a bad file is told of once, where it lies.
+    kinds = ("snapshots/*/[0-9]*", "shards/*/*", "artifacts/*/*")
+    return [folder for kind in kinds for folder in sorted(store.root.glob(kind)) if folder.is_dir()]
+
+
+def collect(store: Store, *, dry_run: bool) -> list[tuple[Path, int]]:
+    """Delete what no config's latest artifacts descend from, and left-over work; tell what and how big.
+
+    Snapshots are never deleted. Raises BadInput while a run uses the store.
+    """
+    with locks.owning_store(store.root):
+        keep = _reachable(store)
+        garbage: list[tuple[Path, int]] = []
+        for kind in ("artifacts", "shards"):
+            for folder in sorted((store.root / kind).glob("*/*")):
+                if folder not in keep:
+                    garbage.append((folder, _size(folder)))
+        for folder in [*sorted((store.root / "aside").glob("*/*")), *sorted((store.root / "work").glob("*"))]:
+            garbage.append((folder, _size(folder)))
+        if not dry_run:
+            for folder, _ in garbage:
+                shutil.rmtree(folder)
+        return garbage
+
+
+def _reachable(store: Store) -> set[Path]:
+    """Folders of the latest artifacts of every config, of their inputs, and of the shards they refer to."""
+    todo: list[tuple[str, str]] = []
+    for path in (store.root / "refs").glob("*/*.json"):
+        todo += [(stage, reference["key"]) for stage, reference in json.loads(path.read_text())["stages"].items()]
+    keep: set[Path] = set()
+    while todo:
+        stage, key = todo.pop()
+        folder = store.artifact_folder(stage, key)
+        manifest: dict[str, Any] | None = read_manifest(folder)
+        if manifest is None or folder in keep:
+            continue
+        keep.add(folder)
+        keep |= {store.root / part["at"] for part in manifest["parts"]}
+        todo += [(value["stage"], value["key"]) for value in manifest["inputs"].values() if "key" in value]
+    return keep
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

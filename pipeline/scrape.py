@@ -1,0 +1,286 @@
+"""Scrape: every source becomes a sealed snapshot, whether it is a crawl of the web or files that were given.
+
+A source is what identifies it: seeds, scope and limits of a crawl; settings and contents of given files. How politely,
+from where and with whose help it is fetched is not part of it. A snapshot is made once and never rewritten.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from pipeline.config import BadInput, Config, execution, identity
+from pipeline.crawl.urls import canonical_url, host_of, is_loopback, netloc_of
+
+MIB = 1024 * 1024
+USER_AGENT = "gptmill/0.1"
+PYDOC = "pydoc"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+Progress = Callable[[int, int, str], None]
+
+
+class CrawlSource(Config):
+    """A crawl from seeds, within hosts and limits."""
+
+    kind: Literal["crawl"] = "crawl"
+    """What this source is: a crawl."""
+    name: Name
+    """Name of the source: lower-case letters, digits, - and _."""
+    seeds: list[str] = Field([])
+    """URLs that the crawl starts from."""
+    seeds_file: Path | None = execution(None)
+    """A text file with more seeds, one a line; lines that start with # are left out."""
+    hosts: list[str] = Field([])
+    """Hosts that may be visited, with :port where it is not the usual one; by default those of the seeds."""
+    private_hosts: list[str] = Field([])
+    """Hosts that may lie at a private address, such as a server in the local network."""
+    max_pages: int = Field(10_000, ge=1)
+    """Pages stored at most; which ones does not depend on timing."""
+    max_depth: int = Field(16, ge=0)
+    """Links followed from a seed at most."""
+    max_body_bytes: int = Field(10 * MIB, ge=1)
+    """Bytes of one decoded page at most; a larger one is not stored."""
+    max_bytes: int = Field(10 * 1024 * MIB, ge=1)
+    """Bytes of all stored pages at which the crawl ends; it may pass it by eight pages."""
+    delay_s: float = execution(1.0, ge=0)
+    """Seconds between two requests to a host; a longer Crawl-delay in its robots.txt is honoured."""
+    concurrency_per_host: int = execution(2, ge=1, le=64)
+    """Requests to one host at a time."""
+    timeout_s: float = execution(30.0, gt=0)
+    """Seconds until an answer must be complete."""
+    contact: str | None = execution(None)
+    """E-mail address or URL by which a site's owner can reach you; part of the user agent."""
+    serve: list[str] = execution([])
+    """Folders served on this machine during the crawl, a subfolder a host; "pydoc" is Python's documentation."""
+
+    @model_validator(mode="after")
+    def _has_seeds(self) -> "CrawlSource":
+        if not self.seeds and self.seeds_file is None:
+            raise ValueError(f"source {self.name!r} needs seeds or a seeds_file to start from")
+        return self
+
+
+class FileSource(Config):
+    """Given files: WARC, WET, text, JSONL or Parquet."""
+
+    kind: Literal["files"] = "files"
+    """What this source is: given files."""
+    name: Name
+    """Name of the source: lower-case letters, digits, - and _."""
+    paths: list[str] = execution(..., min_length=1)
+    """Files or glob patterns, relative to the working directory; ** goes into subfolders."""
+    format: Literal["auto", "warc", "wet", "text", "jsonl", "parquet"] = "auto"
+    """Format of the files; auto goes by their names."""
+    text_field: str = "text"
+    """Field of a JSONL or Parquet row that holds the text."""
+    url_field: str = "url"
+    """Field of a JSONL or Parquet row that holds the URL, where it has one."""
+
+
+def _kind_of(source: Any) -> str:
+    if isinstance(source, dict):
+        return str(source.get("kind", "files" if "paths" in source else "crawl"))
+    return str(getattr(source, "kind", "crawl"))
+
+
+Source = Annotated[
+    Annotated[CrawlSource, Tag("crawl")] | Annotated[FileSource, Tag("files")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="source_kind",
+        custom_error_message='kind must be "crawl" or "files"',
+    ),
+]
+
+
+class ScrapeConfig(Config):
+    """Where the text comes from."""
+
+    sources: list[Source] = Field(min_length=1)
+    """Crawls and given files; each becomes a snapshot."""
+    segment_bytes: int = Field(32 * MIB, ge=1)
+    """Bytes of payload in one part of a snapshot, about."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "ScrapeConfig":
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are called {twice[0]!r}; every source needs a name of its own")
+        return self
+
+
+def given_files(source: CrawlSource | FileSource) -> list[Path]:
+    """The files that a source names, sorted; none for a crawl. BadInput where a path matches nothing."""
+    if isinstance(source, CrawlSource):
+        return []
+    files: set[Path] = set()
+    for pattern in source.paths:
+        names = glob(pattern, recursive=True) if has_magic(pattern) else [pattern]  # noqa: PTH207 (may be absolute)
+        found = [path for path in map(Path, names) if path.is_file()]
+        if not found:
+            raise BadInput(f"source {source.name!r}: {pattern} matches no file.")
+        files.update(found)
+    return sorted(files)
+
+
+def source_id(source: CrawlSource | FileSource, given_hashes: dict[str, str]) -> str:
+    """Hex hash over what identifies `source`; `given_hashes` maps the path of each given file to its sha256.
+
+    Of a given file, its content and its label count (the end of its path that tells it from the others), not its place.
+    """
+    facts = identity(source)
+    if isinstance(source, CrawlSource):
+        facts["seeds"] = seeds_of(source)
+        facts["hosts"] = hosts_of(source)
+    else:
+        from pipeline.crawl.given import labels
+
+        named = labels([Path(path) for path in given_hashes])
+        facts["files"] = sorted((named[Path(path)], sha256) for path, sha256 in given_hashes.items())
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def seeds_of(source: CrawlSource) -> list[str]:
+    """Canonical URLs that the crawl starts from, sorted; BadInput where one is no URL or a contact is missing."""
+    given = list(source.seeds)
+    if source.seeds_file is not None:
+        try:
+            lines = source.seeds_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise BadInput(
+                f"source {source.name!r}: the seeds file {source.seeds_file} cannot be read: {problem}."
+            ) from None
+        given += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not given:
+        raise BadInput(f"source {source.name!r}: the seeds file {source.seeds_file} names no URL.")
+    seeds = set()
+    for text in given:
+        url = canonical_url(text)
+        if url is None:
+            raise BadInput(f"source {source.name!r}: the seed {text!r} is no http or https URL.")
+        seeds.add(url)
+        if source.contact is None and not is_loopback(host_of(url)):
+            raise BadInput(
+                f"source {source.name!r}: to crawl {host_of(url)}, set contact to an e-mail address or URL "
+                "by which its owner can reach you."
+            )
+    return sorted(seeds)
+
+
+def hosts_of(source: CrawlSource) -> list[str]:
+    """Hosts that the crawl may visit, sorted, with a port where it is not the usual one; BadInput where one is none."""
+    if not source.hosts:
+        return sorted(set(map(netloc_of, seeds_of(source))))
+    hosts = set()
+    for host in source.hosts:
+        url = canonical_url(f"http://{host}/")
+        if url is None or url.count("/") > 3:
+            raise BadInput(f"source {source.name!r}: {host!r} in hosts is no host name.")
+        hosts.add(netloc_of(url))
+    return sorted(hosts)
+
+
+def scrape(
+    source: CrawlSource | FileSource,
+    out: Path,
+    work: Path,
+    segment_bytes: int = 32 * MIB,
+    progress: Progress = lambda _done, _total, _unit: None,
+) -> dict[str, Any]:
+    """Make a sealed snapshot of `source` in the empty folder `out`; see `pipeline.crawl.seal` for its files.
+
+    `work` keeps what was fetched: a killed crawl continues from there, and ends with the same URLs, statuses and
+    payloads as an undisturbed one. Remove it once the snapshot is published, or the next crawl will find its old
+    answers.
+
+    Returns counts: rows (records stored), pages, bytes, urls, parts, outcomes, statuses, requests, unreached (URLs met
+    that the budget left out), superseded (older captures of a given URL). Raises BadInput where no page came.
+    """
+    from pipeline.crawl.seal import seal
+    from pipeline.crawl.spool import Spool
+
+    work.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, FileSource):
+        from pipeline.crawl.given import read_files
+
+        Spool.remove(work)  # reading again is quicker than finding the place
+        with Spool(work) as spool:
+            superseded = read_files(spool, source.name, given_files(source), source, progress)
+            _require_pages(source, spool, work)
+            return seal(spool, out, source.name, segment_bytes) | {"requests": 0, "superseded": superseded}
+    last = _crawl(source, work, progress)
+    with Spool(work) as spool:
+        _require_pages(source, spool, work)
+        stats = seal(spool, out, source.name, segment_bytes)
+    robots = stats["outcomes"].get("robots", 0)
+    return stats | {"requests": stats["urls"] - robots, "unreached": last.get("unreached", 0)}
+
+
+def _crawl(source: CrawlSource, work: Path, progress: Progress) -> dict[str, Any]:
+    """Fill the spool in `work`, serving what is to be served meanwhile."""
+    from pipeline.crawl.launch import render_pydoc, run_spider
+    from pipeline.crawl.serve import serve, served_hosts
+    from pipeline.crawl.spool import Spool
+
+    seeds = seeds_of(source)
+    _forget_other(work, source_id(source, {}), Spool.remove)
+    folders = [render_pydoc(work, progress) if folder == PYDOC else Path(folder) for folder in source.serve]
+    served = served_hosts(folders)
+    agent = USER_AGENT + (f" (+{' '.join(source.contact.split())})" if source.contact else "")
+    with serve(served) if served else nullcontext("") as proxy:
+        job = {
+            "seeds": seeds,
+            "hosts": hosts_of(source),
+            "private_hosts": source.private_hosts,
+            "limits": {
+                "max_pages": source.max_pages,
+                "max_depth": source.max_depth,
+                "max_bytes": source.max_bytes,
+                "max_body_bytes": source.max_body_bytes,
+            },
+            "delay_s": source.delay_s,
+            "concurrency_per_host": source.concurrency_per_host,
+            "timeout_s": source.timeout_s,
+            "user_agent": agent,
+            "proxies": dict.fromkeys(sorted(served), proxy),
+            "spool": str(work),
+        }
+        return run_spider(job, work, progress)
+
+
+def _forget_other(work: Path, identifier: str, forget: Callable[[Path], None]) -> None:
+    """A spool continues only the source that it was begun for."""
+    marker = work / "source"
+    if not marker.exists() or marker.read_text() != identifier:
+        forget(work)
+        marker.write_text(identifier)
+
+
+def _require_pages(source: CrawlSource | FileSource, spool: Any, work: Path) -> None:
+    """A snapshot without a page is refused, and what led to it forgotten, so that the next run asks again."""
+    from pipeline.crawl.spool import Spool
+
+    outcomes: dict[str, int] = {}
+    causes: list[str] = []
+    for row in spool.rows():
+        outcomes[row["outcome"]] = outcomes.get(row["outcome"], 0) + 1
+        if row["detail"]:
+            causes.append(f"{row['url']} ({row['detail']})")
+    if outcomes.get("stored"):
+        return
+    spool.close()
+    Spool.remove(work)
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing there"
+    if isinstance(source, FileSource):
+        raise BadInput(f"source {source.name!r}: the given files hold no page or text ({counted}).")
+    if set(outcomes) == {"error"}:
+        more = f" and {len(causes) - 1} more" if len(causes) > 1 else ""
+        raise BadInput(f"source {source.name!r}: no seed could be fetched: {causes[0]}{more}.")
+    raise BadInput(f"source {source.name!r}: the crawl stored no page ({counted}); check seeds, hosts and robots.txt.")

@@ -1,0 +1,137 @@
+"""Sealed snapshots of sources in a store: found, made, and offered to the stages as one artifact.
+
+A source is known by a hash of what it asks for. Its snapshots are numbered from 0000 and never rewritten; the
+corpus of a config is the explicit list of all sealed snapshots of its sources, in the config's order.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import BadInput, identity
+from pipeline.engine.hashes import RememberedHashes
+from pipeline.engine.keys import content_digest, fingerprint
+from pipeline.engine.stage import Stage
+from pipeline.engine.store import (
+    FORMAT,
+    Artifact,
+    Part,
+    Store,
+    describe_files,
+    digest_of,
+    merge_stats,
+    read_manifest,
+)
+from pipeline.scrape import CrawlSource, FileSource, ScrapeConfig, given_files, scrape, source_id
+
+Source = CrawlSource | FileSource
+Progress = Callable[[int, int, str], None]
+
+
+def identify(source: Source, hashes: RememberedHashes) -> str:
+    """The id of a source: what it asks for, and for given files their content."""
+    return source_id(source, {str(path): hashes.sha256(path) for path in given_files(source)})
+
+
+def sealed(store: Store, source: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and manifest of each sealed snapshot of a source id, oldest first."""
+    found = []
+    for folder in sorted((store.root / "snapshots" / source).glob("[0-9]*")):
+        manifest = read_manifest(folder)
+        if manifest is not None:
+            found.append((folder, manifest))
+    return found
+
+
+def unsealed(store: Store, config: ScrapeConfig, hashes: RememberedHashes) -> list[Source]:
+    """The sources of which no snapshot is sealed yet."""
+    return [source for source in config.sources if not sealed(store, identify(source, hashes))]
+
+
+def as_artifact(store: Store, config: ScrapeConfig, hashes: RememberedHashes) -> Artifact:
+    """All sealed snapshots of a config's sources as one artifact. BadInput where one is damaged."""
+    parts: list[Part] = []
+    folders: list[Path] = []
+    manifests: list[dict[str, Any]] = []
+    names: list[tuple[str, int, str]] = []
+    for source in config.sources:
+        for folder, manifest in sealed(store, identify(source, hashes)):
+            refuse_damaged(store, folder, manifest)
+            snapshot = f"{folder.parent.name}/{folder.name}"
+            by_part: dict[str, list[tuple[str, int, str]]] = {}
+            for name, facts in manifest["files"].items():
+                if name.startswith("part-"):
+                    by_part.setdefault(name.split("/")[0], []).append((name, facts["size"], facts["sha256"]))
+            for part in sorted(by_part):
+                # A part is known by its pages alone: its number may change while its content does not.
+                files = [(name.partition("/")[2], size, sha256) for name, size, sha256 in by_part[part]]
+                parts.append(Part(folder / part, content_digest(files), snapshot, source.name))
+            folders.append(folder)
+            manifests.append({**manifest, "folder": store.relative(folder)})
+            names.append((f"{len(names):05d} {snapshot} {source.name}", 0, manifest["digest"]))
+    digest = content_digest(names)
+    manifest = {
+        "stage": "scrape",
+        "key": fingerprint({"stage": "scrape", "snapshots": [name for name, _, _ in names]}),
+        "digest": digest,
+        "rows": sum(m["rows"] for m in manifests),
+        "stats": merge_stats(m["stats"] for m in manifests),
+        "key_document": {"config": identity(config), "code": {}, "tools": {}, "inputs": {}},
+        "inputs": {},
+        "files": {f"{m['folder']}/{name}": facts for m in manifests for name, facts in m["files"].items()},
+        "snapshots": [
+            {k: m[k] for k in ("source", "name", "sequence", "digest", "parent", "rows", "folder", "sealed_at")}
+            for m in manifests
+        ],
+        "tools": {tool: version for m in manifests for tool, version in m["tools"].items()},
+        "run": merge_stats({"seconds": m["run"]["seconds"], "cpu_seconds": 0.0} for m in manifests),
+    }
+    path = folders[0].parent if folders else store.root / "snapshots"
+    return Artifact("scrape", manifest["key"], digest, path, tuple(parts), tuple(folders), manifest)
+
+
+def refuse_damaged(store: Store, folder: Path, manifest: dict[str, Any], *, full: bool = False) -> None:
+    """BadInput where a file of the snapshot is not as it was sealed."""
+    damage = store.damage(folder, manifest, full=full)
+    if damage:
+        raise BadInput(
+            f"Snapshot {manifest['name']} {folder.name} is damaged: {damage[0].file} {damage[0].problem}. "
+            "A snapshot is never rebuilt: restore the file from a copy, or remove the folder and crawl again."
+        )
+
+
+def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, source_key: str, progress: Progress) -> Path:
+    """Crawl (or read) a source into the next snapshot of its id. A killed one goes on from its work folder."""
+    earlier = sealed(store, source_key)
+    sequence = len(earlier)
+    work = store.work_folder("scrape", f"{source_key}-{sequence:04d}")
+    aside = work / "snapshot"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    state = work / "state"
+    state.mkdir(exist_ok=True)
+    start = time.perf_counter()
+    stats = scrape(source, aside, state, config.segment_bytes, progress)
+    files = describe_files(aside)
+    manifest = {
+        "format": FORMAT,
+        "stage": "scrape",
+        "source": source_key,
+        "name": source.name,
+        "sequence": sequence,
+        "parent": earlier[-1][1]["digest"] if earlier else None,
+        "digest": digest_of(files),
+        "files": files,
+        "rows": stats["rows"],
+        "stats": stats,
+        "tools": stage.tool_versions(),
+        "code": stage.code(),
+        "sealed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "run": {"seconds": time.perf_counter() - start},
+    }
+    folder = store.root / "snapshots" / source_key / f"{sequence:04d}"
+    store.publish(aside, folder, manifest)
+    shutil.rmtree(work)
+    return folder

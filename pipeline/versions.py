@@ -1,0 +1,147 @@
+"""Which snapshot speaks for a URL: what a source's later snapshots say of the documents in its earlier ones.
+
+A source is crawled again and again; its snapshots, in order, tell a history of each URL. A 200 replaces every older
+version, even where the new one is then filtered. 410, a permanent redirect, robots.txt and no-AI signals withdraw a
+URL at once, 404 when two snapshots in a row say so. An error, a temporary redirect or a URL not reached says nothing.
+What is withdrawn comes back with the next 200 or 304. The history is read from the url indexes alone, for all
+URLs at a time.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.config import BadInput
+from pipeline.documents import read_table
+
+URLS_FILE = "urls.arrow"
+
+WITHDRAWING_STATUS = (301, 308, 410)
+"""Moved for good (RFC 9110, 15.4.2 and 15.4.9) and gone (15.5.11)."""
+
+WITHDRAWING_OUTCOMES = ("robots", "no_ai")
+"""The site forbids fetching the page, or its use for training."""
+
+SILENT_OUTCOMES = ("error", "broken")
+"""A page that began to arrive and broke off says nothing, whatever its status."""
+
+MISSES_TO_WITHDRAW = 2
+"""Snapshots in a row that must say 404."""
+
+
+class Place(NamedTuple):
+    """Where a part of documents comes from: its snapshot's and its source's place in the corpus, and its age.
+
+    `ordinal` counts the source's snapshots from 0, oldest first.
+    """
+
+    snapshot: int
+    source: int
+    ordinal: int
+
+
+def snapshot_places(snapshots: list[Path]) -> list[Place]:
+    """The place of each snapshot folder `<source>/<sequence>`, given in the order of the corpus."""
+    sources: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    places = []
+    for index, folder in enumerate(snapshots):
+        name = folder.absolute().parent.name
+        counts[name] = counts.get(name, -1) + 1
+        places.append(Place(index, sources.setdefault(name, len(sources)), counts[name]))
+    return places
+
+
+def part_places(snapshots: list[Path], parts: int) -> list[Place]:
+    """The place of each of the `parts` document parts: those of the first snapshot in order, then of the second, …."""
+    found = []
+    for place, folder in zip(snapshot_places(snapshots), snapshots, strict=True):
+        found += [place] * sum(1 for part in folder.glob("part-*") if part.is_dir())
+    if len(found) != parts:
+        raise BadInput(
+            f"The {len(snapshots)} snapshots have {len(found)} parts but there are {parts} parts of documents: "
+            "give all the snapshots that the documents come from, in the same order."
+        )
+    return found
+
+
+class Standing(NamedTuple):
+    """What became of a part's documents: bool[rows] each."""
+
+    superseded: NDArray[np.bool_]
+    gone: NDArray[np.bool_]
+
+
+def standings(snapshots: list[Path], places: list[Place], urls: list[pa.ChunkedArray]) -> list[Standing]:
+    """For each part, given its place and its documents' URLs, which documents are superseded and which withdrawn."""
+    found = [Standing(np.zeros(len(column), np.bool_), np.zeros(len(column), np.bool_)) for column in urls]
+    of_snapshots = snapshot_places(snapshots)
+    for source in dict.fromkeys(place.source for place in of_snapshots):
+        indexes = [place.snapshot for place in of_snapshots if place.source == source]
+        if len(indexes) > 1:
+            parts = [part for part, place in enumerate(places) if place.source == source]
+            _judge([snapshots[index] for index in indexes], parts, places, urls, found)
+    return found
+
+
+def _judge(
+    snapshots: list[Path], parts: list[int], places: list[Place], urls: list[pa.ChunkedArray], found: list[Standing]
+) -> None:
+    """Set the standings of one source's parts by going through its snapshots, oldest first."""
+    indexes = [read_table(folder / URLS_FILE, ["url", "status", "outcome"]) for folder in snapshots]
+    codes, size = _codes([index["url"] for index in indexes] + [urls[part] for part in parts])
+    codes_of = dict(zip(parts, codes[len(indexes) :], strict=True))
+    version = np.full(size, -1)
+    withdrawn = np.zeros(size, np.bool_)
+    misses = np.zeros(size, np.int64)
+    for ordinal, index in enumerate(indexes):
+        rows = codes[ordinal]
+        status = index["status"].fill_null(0).to_numpy()
+        outcome = index["outcome"]
+        forbidden = pc.is_in(outcome, pa.array(WITHDRAWING_OUTCOMES)).to_numpy()
+        silent = pc.is_in(outcome, pa.array(SILENT_OUTCOMES)).to_numpy()
+        fresh = rows[(status == 200) & ~forbidden & ~silent]
+        stored = [codes_of[part] for part in parts if places[part].ordinal == ordinal]
+        fresh = np.concatenate([fresh, *stored])
+        missing = rows[status == 404]
+        missed = misses[missing] + 1
+        misses[:] = 0
+        misses[missing] = missed
+        version[fresh] = ordinal
+        withdrawn[fresh] = False
+        withdrawn[rows[(status == 304) & ~forbidden]] = False
+        withdrawn[rows[forbidden | np.isin(status, WITHDRAWING_STATUS)]] = True
+        withdrawn[missing[missed >= MISSES_TO_WITHDRAW]] = True
+    for part in parts:
+        found[part].superseded[:] = version[codes_of[part]] > places[part].ordinal
+        found[part].gone[:] = withdrawn[codes_of[part]]
+
+
+def first_ordinals(places: list[Place], urls: list[pa.ChunkedArray]) -> list[NDArray[np.int32]]:
+    """For each part the age of its documents' URLs: the first snapshot of the source with a document there."""
+    found = [np.full(len(column), place.ordinal, np.int32) for place, column in zip(places, urls, strict=True)]
+    for source in dict.fromkeys(place.source for place in places):
+        parts = [part for part, place in enumerate(places) if place.source == source]
+        if len({places[part].ordinal for part in parts}) > 1:
+            codes, size = _codes([urls[part] for part in parts])
+            first = np.full(size, np.iinfo(np.int32).max, np.int32)
+            for part, rows in zip(parts, codes, strict=True):
+                np.minimum.at(first, rows, np.int32(places[part].ordinal))
+            for part, rows in zip(parts, codes, strict=True):
+                found[part] = first[rows]
+    return found
+
+
+def _codes(columns: list[pa.ChunkedArray]) -> tuple[list[NDArray[np.int64]], int]:
+    """Number the distinct strings of all columns: one array of numbers a column, and how many there are."""
+    chunks = [chunk for column in columns for chunk in column.cast(pa.large_string()).chunks]
+    encoded = pa.chunked_array(chunks, pa.large_string()).combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    borders = np.cumsum([len(column) for column in columns])[:-1]
+    return np.split(codes, borders), len(encoded.dictionary)

@@ -1,0 +1,97 @@
+"""The DAG: the shape that design and README draw, and stages whose code is seen whole."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from flows import stages
+from flows.cli import parser
+from flows.config import load_config
+from flows.plan import Mill, graph
+from pipeline.engine.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+EDGES = {
+    "scrape": set(),
+    "extract": {"scrape"},
+    "language": {"extract"},
+    "quality": {"extract"},
+    "signatures": {"extract"},
+    "contamination": {"extract"},
+    "select": {"scrape", "extract", "language", "quality", "contamination"},
+    "deduplicate": {"scrape", "extract", "signatures", "select"},
+    "tokenizer": {"extract", "language"},
+    "tokenize": {"extract", "language", "tokenizer"},
+    "pack": {"extract", "tokenize", "select", "deduplicate", "tokenizer"},
+    "pretrain": {"pack", "tokenizer"},
+    "evaluate": {"pretrain", "pack", "tokenizer"},
+}
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    return graph(Mill(Store(tmp_path), load_config(ROOT / "configs/demo.toml")))
+
+
+def test_each_stage_takes_what_the_picture_shows(drawn):
+    edges = {stage: set(inputs) for stage, inputs in drawn.inputs.items()}
+    assert edges.pop("report") == set(EDGES)
+    assert edges == EDGES
+
+
+def test_every_declared_stage_is_in_the_dag_and_the_other_way_round(drawn):
+    assert list(drawn.inputs) == [stage.name for stage in stages.ALL]
+
+
+def test_nothing_that_policy_decides_lies_before_tokenize(drawn):
+    assert not {"select", "deduplicate"} & drawn.upstream("tokenize")
+
+
+def test_kept_lines_make_tokenize_depend_on_quality(tmp_path):
+    config = load_config(ROOT / "configs/demo.toml", ["tokenize.c4_lines=true"])
+    assert "quality" in graph(Mill(Store(tmp_path), config)).inputs["tokenize"]
+
+
+@pytest.mark.parametrize("stage", stages.ALL, ids=lambda stage: stage.name)
+def test_a_stages_code_is_found_and_reaches_no_infrastructure(stage):
+    units = stage.code()
+    assert f"{stage.function.split(':')[0].replace('.', '/')}.py {stage.function.split(':')[1]}" in units
+    assert not [unit for unit in units if unit.startswith(("flows/", "pipeline/engine/", "pipeline/config.py"))]
+
+
+@pytest.mark.parametrize(
+    ("stage", "unit"),
+    [
+        (stages.QUALITY, "pipeline/quality_kernels.py"),
+        (stages.QUALITY, "pipeline/words.py"),
+        (stages.SIGNATURES, "pipeline/shingle_kernels.py sign"),
+        (stages.EXTRACT, "pipeline/charset.py"),
+        (stages.EXTRACT, "pipeline/documents.py doc_id"),
+        (stages.SELECT, "pipeline/select.py PolicyConfig"),
+        (stages.PRETRAIN, "model/layers.py"),
+        (stages.PRETRAIN, "model/optim.py"),
+        (stages.PRETRAIN, "pipeline/shards.py TokenShards"),
+        (stages.REPORT, "pipeline/report.html.jinja"),
+    ],
+)
+def test_helpers_and_data_files_count_as_a_stages_code(stage, unit):
+    assert [each for each in stage.code() if each.startswith(unit)]
+
+
+def test_tools_are_installed():
+    for stage in stages.ALL:
+        assert "not installed" not in stage.tool_versions().values(), stage.name
+
+
+def readme_commands():
+    """Every gptmill command line in the README."""
+    for line in (ROOT / "README.md").read_text().splitlines():
+        command = line.partition("#")[0].strip()
+        if command.startswith(("gptmill ", ".venv/bin/gptmill ")):
+            yield command
+
+
+@pytest.mark.parametrize("command", list(readme_commands()))
+def test_the_readmes_commands_are_commands(command):
+    assert parser().parse_args(shlex.split(command)[1:]).command

@@ -1,0 +1,100 @@
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+from fastwarc.warc import ArchiveIterator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.crawl.frontier import Frontier
+from pipeline.crawl.seal import INDEX, PAGES, seal
+from pipeline.crawl.spool import Row, Spool, new_row
+from pipeline.crawl.warc import conversion_record, payload_digest
+from pipeline.documents import read_table
+
+
+def page(number: int, fetched_at: int = 1000) -> tuple[Row, bytes]:
+    url, text = f"http://h.localhost/{number:03}", f"text {number} ".encode() * 20
+    row = new_row(
+        url, "stored", status=200, fetched_at=fetched_at, payload_digest=payload_digest(text), payload_length=len(text)
+    )
+    return row, conversion_record(url, fetched_at, text)
+
+
+def fill(folder: Path, numbers: list[int]) -> Spool:
+    spool = Spool(folder)
+    for number in numbers:
+        spool.add(*page(number))
+    return spool
+
+
+def test_sealing_sorts_cuts_and_gives_the_same_bytes_in_whatever_order_pages_came(tmp_path: Path) -> None:
+    numbers = list(range(50))
+    snapshots = []
+    for attempt in range(2):
+        random.Random(attempt).shuffle(numbers)
+        out = tmp_path / f"out{attempt}"
+        out.mkdir()
+        with fill(tmp_path / f"work{attempt}", numbers) as spool:
+            spool.add(new_row("http://h.localhost/zzz", "http_404", status=404, fetched_at=5))
+            stats = seal(spool, out, "s", segment_bytes=2000)
+        assert stats["rows"] == 50
+        assert stats["outcomes"] == {"http_404": 1, "stored": 50}
+        snapshots.append({str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*.*"))})
+    assert snapshots[0] == snapshots[1]
+    index = read_table(out / INDEX).to_pylist()
+    assert [row["url"] for row in index] == sorted(row["url"] for row in index)
+    assert stats["parts"] > 3
+    for row in index[:-1]:
+        member = (out / f"part-{row['part']:05d}" / PAGES).read_bytes()[row["offset"] : row["offset"] + row["length"]]
+        assert row["url"].encode() in gzip.decompress(member)
+    urls = []
+    for part in sorted(out.glob("part-*")):
+        records = list(ArchiveIterator(str(part / PAGES)))
+        assert records[0].headers["WARC-Type"] == "warcinfo"
+        urls += [record.headers["WARC-Target-URI"] for record in records[1:]]
+    assert urls == [row["url"] for row in index[:-1]]
+
+
+@pytest.mark.parametrize("torn", ["spool.jsonl", "spool.warc.gz"])
+def test_a_spool_cut_anywhere_keeps_what_was_whole(tmp_path: Path, torn: str) -> None:
+    fill(tmp_path / "work", [1, 2, 3]).close()
+    whole = {name: (tmp_path / "work" / name).read_bytes() for name in ("spool.jsonl", "spool.warc.gz")}
+    for cut in range(0, len(whole[torn]), 29):
+        for name, data in whole.items():
+            (tmp_path / "work" / name).write_bytes(data[:cut] if name == torn else data)
+        with Spool(tmp_path / "work") as spool:
+            survivors = [row["url"] for row in spool.rows()]
+            assert survivors == [page(number)[0]["url"] for number in range(1, len(survivors) + 1)]
+            spool.add(*page(9))
+            assert spool.record(spool.row("http://h.localhost/009")) == page(9)[1]
+
+
+def test_the_latest_answer_of_a_url_counts(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        assert spool.add(*page(1, fetched_at=2000))
+        assert not spool.add(*page(1, fetched_at=1000))
+        assert spool.add(new_row(page(1)[0]["url"], "http_410", status=410, fetched_at=3000))
+        assert [row["outcome"] for row in spool.rows()] == ["http_410"]
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 40))
+def test_what_a_crawl_stores_does_not_depend_on_the_order_of_answers(chance: random.Random, max_pages: int) -> None:
+    urls = [f"http://h/{number}" for number in range(40)]
+    web = {url: (chance.choice(["stored", "stored", "http_404", "redirect"]), chance.sample(urls, 4)) for url in urls}
+
+    def crawl() -> list[str]:
+        frontier = Frontier(urls[:2], ["h"], max_pages=max_pages, max_depth=5, max_bytes=10**9, max_body_bytes=10)
+        stored = []
+        while visits := frontier.wave():
+            for visit in visits:
+                outcome, links = web[visit.url]
+                stored += [visit.url] if outcome == "stored" else []
+                chance.shuffle(links)
+                frontier.absorb(visit, new_row(visit.url, outcome, links=links, payload_length=1))
+        return stored
+
+    first = crawl()
+    assert len(first) <= max_pages
+    assert crawl() == first

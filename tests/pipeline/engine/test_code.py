@@ -1,0 +1,137 @@
+"""Code versions: they see what shapes bytes, and nothing else."""
+
+import textwrap
+
+import pytest
+
+from pipeline.engine import code
+from pipeline.engine.code import code_units
+
+MAIN = '''
+"""Docstring."""
+from pipeline.helper import clean, Rule
+import pipeline.numbers as numbers
+from functools import cache
+
+LIMIT = 5
+UNUSED = 6
+
+@cache
+def stage(text):
+    """What it does."""
+    from pipeline.late import shout  # noqa
+    # a comment
+    return shout(clean(text)[:LIMIT] * numbers.TWO), Rule().apply(text)
+
+def unused():
+    return UNUSED
+'''
+HELPER = '''
+from pipeline.config import Config
+SUFFIX = "!"
+def clean(text):
+    return text.strip() + SUFFIX
+class Rule:
+    """A rule."""
+    def apply(self, text):
+        return len(text)
+class Other:
+    pass
+'''
+FILES = {
+    "main": MAIN,
+    "helper": HELPER,
+    "numbers": "TWO = 2\nTHREE = 3\n",
+    "late": "def shout(text):\n    return text.upper()\n",
+    "config": "class Config:\n    pass\n",
+}
+
+
+@pytest.fixture
+def versions(tmp_path):
+    """Write the little package with edits applied and return the units of its stage."""
+
+    def of(**edits):
+        code._parse.cache_clear()
+        (tmp_path / "pipeline").mkdir(exist_ok=True)
+        for name, source in FILES.items():
+            for old, new in edits.get(name, {}).items():
+                assert old in source
+                source = source.replace(old, new)
+            (tmp_path / "pipeline" / f"{name}.py").write_text(textwrap.dedent(source))
+        return code_units(["pipeline.main:stage"], root=tmp_path)
+
+    yield of
+    code._parse.cache_clear()
+
+
+def changed(before, after):
+    return {unit for unit in {*before, *after} if before.get(unit) != after.get(unit)}
+
+
+def test_every_first_party_name_that_is_reached_is_a_unit(versions):
+    assert set(versions()) == {
+        "pipeline/main.py stage",
+        "pipeline/main.py LIMIT",
+        "pipeline/helper.py clean",
+        "pipeline/helper.py SUFFIX",
+        "pipeline/helper.py Rule",
+        "pipeline/numbers.py TWO",
+        "pipeline/late.py shout",
+    }
+
+
+@pytest.mark.parametrize(
+    ("edits", "unit"),
+    [
+        ({"main": {"LIMIT = 5": "LIMIT = 7"}}, "pipeline/main.py LIMIT"),
+        ({"main": {"@cache\n": ""}}, "pipeline/main.py stage"),
+        ({"helper": {"text.strip()": "text.lstrip()"}}, "pipeline/helper.py clean"),
+        ({"helper": {'SUFFIX = "!"': 'SUFFIX = "?"'}}, "pipeline/helper.py SUFFIX"),
+        ({"helper": {"len(text)": "len(text) + 1"}}, "pipeline/helper.py Rule"),
+        ({"numbers": {"TWO = 2": "TWO = 2.0"}}, "pipeline/numbers.py TWO"),
+        ({"late": {"upper": "lower"}}, "pipeline/late.py shout"),
+    ],
+)
+def test_an_edit_of_something_reached_is_seen_and_named(versions, edits, unit):
+    assert changed(versions(), versions(**edits)) == {unit}
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"main": {"# a comment": "# another, longer comment\n"}},
+        {"main": {'"""What it does."""': '"""Something else."""'}},
+        {"main": {'"""Docstring."""': '"""Other."""\n\n\n'}},
+        {"main": {"return UNUSED": "return UNUSED + 1"}},
+        {"main": {"UNUSED = 6": "UNUSED = 7"}},
+        {"helper": {'    """A rule."""\n': ""}},
+        {"helper": {"    pass": "    x = 1"}},
+        {"numbers": {"THREE = 3": "THREE = 4"}},
+        {"main": {"return shout(clean(text)[:LIMIT]": "return shout(\n        clean(text)[ : LIMIT]"}},
+        {"config": {"pass": "x = 1"}},
+    ],
+)
+def test_comments_docstrings_layout_and_unreached_code_do_not_count(versions, edits):
+    assert changed(versions(), versions(**edits)) == set()
+
+
+def test_a_definition_gone_or_new_is_a_change(versions):
+    after = versions(main={"numbers.TWO": "numbers.THREE"})
+    assert changed(versions(), after) == {
+        "pipeline/main.py stage",
+        "pipeline/numbers.py TWO",
+        "pipeline/numbers.py THREE",
+    }
+
+
+def test_an_entry_that_names_nothing_is_an_error(versions):
+    versions()
+    with pytest.raises(LookupError, match=r"there is no pipeline\.nowhere:f"):
+        code_units(["pipeline.nowhere:f"])
+
+
+def test_the_serialisation_is_the_same_on_every_python(versions):
+    """Golden hashes: a Python that parses into other trees, or a change of ours, would re-run everyone's stages."""
+    assert versions()["pipeline/main.py stage"] == "82f5c8e11636eb28"
+    assert versions()["pipeline/helper.py Rule"] == "f943b51a7347d438"

@@ -1,0 +1,160 @@
+"""Given files as sources."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastwarc.warc import ArchiveIterator
+
+from pipeline.config import BadInput
+from pipeline.crawl.seal import INDEX, PAGES
+from pipeline.crawl.warc import response_record, warcinfo_record
+from pipeline.documents import read_table
+from pipeline.scrape import FileSource, given_files, scrape
+
+SHARED = Path(__file__).parents[3] / "shared/data/warc"
+
+
+def read(folder: Path, *paths: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[tuple[str, str, bytes]], Any]:
+    out = folder / "out"
+    out.mkdir()
+    source = FileSource(name="given", paths=[str(path) for path in paths], **settings)
+    stats = scrape(source, out, folder / "work")
+    records = [
+        (record.headers["WARC-Type"], record.headers["WARC-Target-URI"], record.reader.read())
+        for part in sorted(out.glob("part-*"))
+        for record in ArchiveIterator(str(part / PAGES), parse_http=True)
+        if record.headers["WARC-Type"] != "warcinfo"
+    ]
+    return read_table(out / INDEX).to_pylist(), records, stats
+
+
+def test_a_text_file_is_one_document_with_a_stable_url(tmp_path: Path) -> None:
+    (tmp_path / "a b.txt").write_text("Grüße.")
+    rows, records, stats = read(tmp_path, tmp_path / "*.txt")
+    assert records == [("conversion", "file://given/a%20b.txt/0", "Grüße.".encode())]
+    assert rows[0]["outcome"] == "stored"
+    assert stats["rows"] == 1
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.txt").write_text(folder)
+    rows, _, _ = read(tmp_path, tmp_path / "**/t.txt")
+    assert [row["url"] for row in rows] == ["file://given/x/t.txt/0", "file://given/y/t.txt/0"]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.parquet"])
+def test_rows_become_documents_with_their_url_or_one_from_their_place(tmp_path: Path, name: str) -> None:
+    data = [{"body": "One.", "url": "HTTP://h.example/a#b"}, {"body": "Two.", "url": None}, {"body": "  ", "url": None}]
+    file = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(data), file)
+    else:
+        lines = "".join(json.dumps(row) + "\n" for row in data).encode()
+        file.write_bytes(gzip.compress(lines) if name.endswith("gz") else lines)
+    rows, records, _ = read(tmp_path, file, text_field="body")
+    assert records == [
+        ("conversion", f"file://given/{name}/1", b"Two."),
+        ("conversion", "http://h.example/a", b"One."),
+    ]
+    assert [row["outcome"] for row in rows] == ["stored", "empty", "stored"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"a\.jsonl, line 2: not valid JSON"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl, line 1: not a JSON object"),
+        ("a.jsonl", b'{"text": "x"}\n{"body": "x"}\n', r"a\.jsonl, row 2: there is no field 'text'"),
+        ("a.jsonl", b'{"text": 5}\n', "is no text"),
+        ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz cannot be read"),
+        ("a.parquet", b"no parquet at all", r"a\.parquet is not a readable Parquet file"),
+        ("a.warc.gz", b"garbage" * 99, r"a\.warc\.gz is not a WARC file"),
+        ("a.warc", b"", r"a\.warc is empty"),
+        ("a.bin", b"x", "does not tell its format"),
+        ("a.txt", b"  ", "hold no page or text"),
+        ("a.txt", b"\xff\xfe\xff", "hold no page or text"),
+    ],
+)
+def test_what_cannot_be_understood_is_one_sentence_that_names_the_place(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message) as problem:
+        read(tmp_path, tmp_path / name)
+    assert "\n" not in str(problem.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_path_that_matches_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"\*\.warc\.gz matches no file"):
+        given_files(FileSource(name="f", paths=[str(tmp_path / "*.warc.gz")]))
+
+
+def members(count: int) -> list[bytes]:
+    pages = [
+        response_record(f"http://h.example/{n}", 1000 * n, 200, [("Content-Type", "text/html")], b"<p>%d" % n * 50)
+        for n in range(count)
+    ]
+    return [warcinfo_record("w", 0, 0), *pages]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("damage", ["overwritten", "flipped", "cut"])
+def test_a_damaged_record_is_a_row_and_the_good_ones_are_kept(tmp_path: Path, packed: bool, damage: str) -> None:
+    parts = members(8)
+    if not packed:
+        parts = [gzip.decompress(part) for part in parts]
+    hurt = bytearray(parts[4])
+    if damage == "overwritten":
+        hurt[: len(hurt) // 2] = b"\0" * (len(hurt) // 2)
+    elif damage == "flipped":
+        hurt[3 if not packed else len(hurt) // 2] ^= 0xFF
+    else:
+        del hurt[len(hurt) // 2 :]
+    parts[4] = bytes(hurt)
+    file = tmp_path / ("w.warc.gz" if packed else "w.warc")
+    file.write_bytes(b"".join(parts))
+    rows, records, stats = read(tmp_path, file)
+    good = {f"http://h.example/{n}" for n in range(8)} - {"http://h.example/3"}
+    assert {url for _, url, _ in records} == good
+    assert stats["outcomes"]["broken"] == 1
+    assert [row["url"] for row in rows if row["outcome"] == "broken"] == [f"file://given/{file.name}/damage-1"]
+
+
+def test_of_several_captures_the_latest_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "w.warc.gz").write_bytes(
+        b"".join(
+            response_record("http://h.example/", date, 200, [("Content-Type", "text/html")], body)
+            for date, body in ((3000, b"<p>new"), (1000, b"<p>old"))
+        )
+    )
+    _, records, stats = read(tmp_path, tmp_path / "w.warc.gz")
+    assert records == [("response", "http://h.example/", b"<p>new")]
+    assert stats["superseded"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "outcomes"),
+    [
+        ("example.warc.gz", {"stored": 1}),
+        ("example-iana.org-chunked.warc", {"stored": 1}),
+        ("example-bad-non-chunked.warc.gz", {"stored": 1}),
+        ("example-trunc.warc", {"stored": 1, "broken": 1}),
+        ("whirlwind.warc.gz", {"stored": 1}),
+        ("whirlwind.warc.wet", {"stored": 1}),
+    ],
+)
+def test_archives_of_others_are_read(tmp_path: Path, name: str, outcomes: dict[str, int]) -> None:
+    if not (SHARED / name).exists():
+        pytest.skip(f"{SHARED / name} is not there")
+    _, records, stats = read(tmp_path, SHARED / name)
+    assert stats["outcomes"] == outcomes
+    assert b"Content-Encoding" not in records[0][2]
+    assert len(records[0][2]) > 1000
