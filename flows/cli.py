@@ -86,7 +86,9 @@ def parser() -> Parser:
     which.add_argument("--only", metavar="STAGE", help="run just this stage; refused if what lies before it is stale")
     which.add_argument("--until", metavar="STAGE", help="run this stage and what it needs, nothing after it")
     run.add_argument("--force", metavar="STAGE", help="run this stage even if it is up to date")
-    run.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="worker processes")
+    run.add_argument(
+        "--jobs", type=_positive, default=len(os.sched_getaffinity(0)), metavar="N", help="worker processes"
+    )
 
     planned = with_store(
         with_config(command("plan", _plan, "say what run would do and why", "gptmill plan --set pretrain.lr=0.001"))

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,7 +16,13 @@ from flows.plan import Decision
 
 QUIET_SECONDS = 15.0
 """Without a terminal, a long stage tells its progress this often."""
-MARKS = {"cached": "[green]✓[/]", "run": "[yellow]▶[/]", "unknown": "[dim]·[/]", "done": "[green]✓[/]"}
+MARKS = {
+    "cached": "[green]✓[/]",
+    "run": "[yellow]▶[/]",
+    "unknown": "[dim]·[/]",
+    "done": "[green]✓[/]",
+    "warning": "[red]![/]",
+}
 
 
 class Display:
@@ -98,6 +105,39 @@ class QuietBar(Bar):
         elapsed = now - self._start
         left = f", {elapsed / done * (total - done):,.0f} s left" if done and total else ""
         self._display.line("run", self._stage, f"{done:,} of {total or '?':,} {words} · {_rate(done, elapsed)}{left}")
+
+
+def headline(stage: str, manifest: dict[str, Any]) -> str:
+    """What a stage made, in a few words."""
+    stats, rows = manifest["stats"], f"{manifest['rows']:,}"
+    match stage:
+        case "scrape":
+            return f"{rows} pages of {stats['urls']:,} URLs"
+        case "extract":
+            return f"{rows} documents from {stats['records']:,} pages"
+        case "language":
+            return f"{stats['wanted']:,} of {rows} documents in a wanted language"
+        case "contamination":
+            return f"{stats['with_overlap']:,} of {rows} documents overlap with an evaluation set"
+        case "select":
+            return f"{stats['kept']:,} of {rows} documents kept"
+        case "deduplicate":
+            return f"{stats['kept']:,} of {stats['selected']:,} documents kept"
+        case "tokenizer":
+            return f"vocabulary of {rows}"
+        case "tokenize":
+            return f"{stats['tokens']:,} tokens"
+        case "pack":
+            return f"{stats['tokens']['train']:,} tokens to train on, {stats['tokens']['val']:,} held out"
+        case "pretrain":
+            return f"{stats['parameters']:,} parameters, {stats['steps']:,} steps"
+        case "evaluate":
+            return (
+                f"{stats['bits_per_byte']:.3f} bits per byte of held-out text (xz -9: {stats['xz_bits_per_byte']:.3f})"
+            )
+        case "report":
+            return "report.html"
+    return f"{rows} documents"
 
 
 def _rate(done: int, seconds: float) -> str:

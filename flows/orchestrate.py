@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from flows import dag
 from flows.plan import Pending
 from flows.session import Session
-from pipeline.config import BadInput, StageFailed
+from pipeline.config import BadInput
 from pipeline.engine.hashes import Files
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Artifact
@@ -161,10 +161,10 @@ def _stage_task(session: Session, stage: Stage, section: str, config: BaseModel,
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
-    """Bad input and failed stages stay what they are; what the network did may pass."""
+    """Bad input stays bad; a crawler that broke down may find the network in a better mood."""
     try:
         state.result(raise_on_failure=True)
-    except (BadInput, StageFailed):
+    except BadInput:
         return False
     except Exception:
         return True

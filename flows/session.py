@@ -15,7 +15,7 @@ from typing import Any, Self
 from pydantic import BaseModel
 
 from flows import stages
-from flows.display import Display
+from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
 from pipeline import snapshots
 from pipeline.config import BadInput, StageFailed
@@ -78,6 +78,7 @@ class Session:
         self._store_lock = locks.using_store(mill.store.root)
 
     def __enter__(self) -> Self:
+        self.mill.store.create()
         self._store_lock.__enter__()
         self.workers.__enter__()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,10 +145,12 @@ class Session:
         )
         if status == "run":
             self.ran += 1
-            self.display.line("done", stage.name, f"{_seconds(seconds)} · {artifact.manifest['rows']:,} rows")
+            self.display.line("done", stage.name, f"{_seconds(seconds)} · {headline(stage.name, artifact.manifest)}")
         else:
             self.cached += 1
-            self.display.line("cached", stage.name, "[dim]cached[/]")
+            self.display.line("cached", stage.name, f"[dim]cached · {headline(stage.name, artifact.manifest)}[/]")
+        for warning in artifact.manifest["stats"].get("warnings", []):
+            self.display.line("warning", stage.name, warning)
         return artifact, status, reasons
 
     def _scrape(self, stage: Stage, forced: bool) -> tuple[Artifact, list[str]]:

@@ -1,6 +1,6 @@
 """The stages by name: which function does each, how it takes its inputs, and what shapes its bytes."""
 
-from pipeline.engine.stage import Stage
+from pipeline.engine.stage import UNICODE, Stage
 
 SCRAPE = Stage(
     "scrape", "pipeline.scrape:scrape", "scrape", tools=("scrapy", "protego", "w3lib", "fastwarc"), retries=2
@@ -10,7 +10,7 @@ EXTRACT = Stage(
     "pipeline.extract:extract",
     "map",
     parts=("pages",),
-    tools=("resiliparse", "trafilatura", "fastwarc", "pyarrow"),
+    tools=("resiliparse", "trafilatura", "fastwarc", "pyarrow", UNICODE),
     extras=("source",),
 )
 LANGUAGE = Stage(
@@ -20,12 +20,16 @@ LANGUAGE = Stage(
     parts=("documents",),
     tools=("fasttext-langdetect", "fasttext-predict", "pyarrow"),
 )
-QUALITY = Stage("quality", "pipeline.quality:quality", "map", parts=("documents",), tools=("numba", "pyarrow"))
+QUALITY = Stage("quality", "pipeline.quality:quality", "map", parts=("documents",), tools=("numba", "pyarrow", UNICODE))
 SIGNATURES = Stage(
-    "signatures", "pipeline.signatures:signatures", "map", parts=("documents",), tools=("numba", "pyarrow")
+    "signatures", "pipeline.signatures:signatures", "map", parts=("documents",), tools=("numba", "pyarrow", UNICODE)
 )
 CONTAMINATION = Stage(
-    "contamination", "pipeline.contamination:contamination", "map", parts=("documents",), tools=("numba", "pyarrow")
+    "contamination",
+    "pipeline.contamination:contamination",
+    "map",
+    parts=("documents",),
+    tools=("numba", "pyarrow", UNICODE),
 )
 SELECT = Stage(
     "select",

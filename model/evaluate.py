@@ -87,6 +87,7 @@ def evaluate(
         "rows": len(ids),
         "val_loss": result["validation"]["val_loss"],
         "bits_per_byte": result["validation"]["bits_per_byte"],
+        "xz_bits_per_byte": result["validation"]["xz_bits_per_byte"],
         "samples": len(result["samples"]),
     }
 

@@ -7,14 +7,14 @@ that the text C4 would keep is the document's own bytes, laid end to end.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import quality, words
+from pipeline import quality_rules, words
 from pipeline.kernels import Codes, Hashes, Kinds, kernel
-from pipeline.quality import MAX_C4_WORD, MIN_C4_WORDS, POLICY_PHRASES
+from pipeline.quality_rules import MAX_C4_WORD, MIN_C4_WORDS, POLICY_PHRASES
 from pipeline.words import CASE, DIGIT, PUNCTUATION, SPACE, TERMINAL, ZERO, classify, find_words, line_end, next_line
 
 DOT, OPEN, CLOSE, BRACE, QUESTION, EXCLAMATION, QUOTE, APOSTROPHE, CAPITAL_A, CAPITAL_Z = map(ord, ".[]{?!\"'AZ")
 
-compiled = kernel(__file__, words.__file__, quality.__file__)
+compiled = kernel(__file__, words.__file__, quality_rules.__file__)
 
 
 def phrase_codes() -> tuple[Codes, Codes]:

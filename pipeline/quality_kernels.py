@@ -11,10 +11,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import c4_kernels, quality, words
+from pipeline import c4_kernels, quality_rules, words
 from pipeline.c4_kernels import c4_rules, phrase_codes
 from pipeline.kernels import Codes, Hashes, Kinds, kernel
-from pipeline.quality import (
+from pipeline.quality_rules import (
     BULLETS,
     C4,
     CHARACTERS_OF_SHORT_LINE,
@@ -54,7 +54,7 @@ NEWLINE, HASH, DOT, ELLIPSIS = map(ord, "\n#.…")
 
 WHITE_SPACE = cast(int, np.int64(SPACE))
 
-compiled = kernel(__file__, c4_kernels.__file__, words.__file__, quality.__file__)
+compiled = kernel(__file__, c4_kernels.__file__, words.__file__, quality_rules.__file__)
 
 
 def score(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArray[np.float64], Codes, Codes]:

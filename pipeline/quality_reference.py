@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from pipeline.quality import (
+from pipeline.quality_rules import (
     BULLETS,
     CHARACTERS_OF_SHORT_LINE,
     MAX_C4_WORD,

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from pipeline.config import Config
 from pipeline.documents import DOC_ID, read_table, write_table
-from pipeline.quality import C4, FINEWEB, FLAGS, GOPHER_QUALITY, GOPHER_REPETITION
+from pipeline.quality_rules import C4, FINEWEB, FLAGS, GOPHER_QUALITY, GOPHER_REPETITION
 from pipeline.tombstones import NONE, Tombstones, copies, hosts, read_tombstones, taken_down
 from pipeline.versions import Standing, part_places, standings
 

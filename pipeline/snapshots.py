@@ -32,7 +32,9 @@ Progress = Callable[[int, int, str], None]
 
 def identify(source: Source, hashes: RememberedHashes) -> str:
     """The id of a source: what it asks for, and for given files their content."""
-    return source_id(source, {str(path): hashes.sha256(path) for path in given_files(source)})
+    given = {str(path): hashes.sha256(path) for path in given_files(source)}
+    hashes.save()
+    return source_id(source, given)
 
 
 def sealed(store: Store, source: str) -> list[tuple[Path, dict[str, Any]]]:

@@ -26,11 +26,19 @@ class RememberedHashes:
     """sha256 of outside files; a file is read again only where its size, mtime or inode changed."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._path = store.root / "hashes.json"
         try:
             self._known: dict[str, list] = json.loads(self._path.read_text())
         except (OSError, ValueError):
             self._known = {}
+        self._changed = False
+
+    def save(self) -> None:
+        """Remember for later runs what was read since; nothing is written where there is no store yet."""
+        if self._changed and self._store.exists():
+            write_atomically(self._path, json.dumps(self._known, sort_keys=True))
+            self._changed = False
 
     def sha256(self, path: Path) -> str:
         """The sha256 of a file; BadInput where it cannot be read."""
@@ -42,7 +50,7 @@ class RememberedHashes:
             if known is None or known[:3] != place:
                 known = [*place, file_sha256(path)]
                 self._known[name] = known
-                write_atomically(self._path, json.dumps(self._known, sort_keys=True))
+                self._changed = True
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
         return str(known[3])
@@ -50,4 +58,5 @@ class RememberedHashes:
     def files(self, paths: Sequence[Path], *, single: bool = False) -> Files:
         """The files as an input; their names without folders count, their places do not."""
         facts = [(f"{i} {path.name}", 0, self.sha256(path)) for i, path in enumerate(paths)]
+        self.save()
         return Files(tuple(paths), content_digest(facts), single)

@@ -1,6 +1,7 @@
 """What the engine must know of a stage to run and key it; the stage itself is a plain function elsewhere."""
 
 import importlib
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +10,9 @@ from typing import Any, Literal
 
 from pipeline.engine.code import ROOT, UNIT_LENGTH, code_units
 from pipeline.engine.keys import file_sha256
+
+UNICODE = "unicode"
+"""The tool of a stage that normalises text or asks what kind a character is: Python's Unicode tables."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def load_function(name: str) -> Callable[..., dict[str, Any]]:
 
 @cache
 def _version(distribution: str) -> str:
+    if distribution == UNICODE:
+        return unicodedata.unidata_version
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -78,24 +78,34 @@ class Damage:
 
 
 class Store:
-    """The folders of one store. Opening it creates them; a store of another format is refused."""
+    """The folders of one store, which need not exist yet; a store of another format is refused."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        marker = self.root / "store.json"
+        self._marker = self.root / "store.json"
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            if marker.is_file():
-                found = json.loads(marker.read_text()).get("format")
-                if found != FORMAT:
-                    raise BadInput(
-                        f"The store {root} has format {found}, and this gptmill reads format {FORMAT}: "
-                        "use another --store folder or the gptmill that made it."
-                    )
-            else:
-                write_atomically(marker, json.dumps({"format": FORMAT}))
-        except (OSError, json.JSONDecodeError, AttributeError) as error:
-            raise BadInput(f"The store {root} cannot be used: {error}. Give a folder that can be written.") from error
+            found = json.loads(self._marker.read_text())["format"] if self.exists() else FORMAT
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{self._marker} cannot be read ({error}): restore it, or give another --store.") from error
+        if found != FORMAT:
+            raise BadInput(
+                f"The store {root} has format {found}, and this gptmill reads format {FORMAT}: "
+                "use another --store folder or the gptmill that made it."
+            )
+
+    def exists(self) -> bool:
+        """Whether a run has made the store already."""
+        return self._marker.is_file()
+
+    def create(self) -> None:
+        """Make the store's folder if it is not there; BadInput where that cannot be done."""
+        if self.exists():
+            return
+        try:
+            write_atomically(self._marker, json.dumps({"format": FORMAT}))
+        except OSError as error:
+            reason = error.strerror or error
+            raise BadInput(f"The store {self.root} cannot be made: {reason}. Give another --store folder.") from error
 
     def artifact_folder(self, stage: str, key: str) -> Path:
         """Where the artifact of that stage and key lies or would lie."""

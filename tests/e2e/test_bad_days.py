@@ -122,7 +122,7 @@ def test_bad_arguments(arguments, sentence, config, tmp_path):
 def test_a_store_in_a_place_that_cannot_be_written(config, tmp_path):
     (tmp_path / "file").write_text("")
     it = MillCommand(config, tmp_path / "file" / "store")
-    assert "cannot be used" in told(it, "plan", code=2)
+    assert "cannot be made" in told(it, "run", code=2)
 
 
 def test_every_command_has_help_with_an_example():

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.documents import DOCUMENTS, read_table, write_table
-from pipeline.quality import C4_SPANS, QUALITY, SCORES, QualityConfig, quality, text_buffers
+from pipeline.quality import C4_SPANS, QUALITY, QualityConfig, quality, text_buffers
 from pipeline.quality_kernels import score
 from pipeline.quality_reference import c4, reference_scores, reference_words
+from pipeline.quality_rules import SCORES
 from pipeline.words import TABLE_SIZE, kinds_table, symbols
 
 any_text = st.text(st.characters(codec="utf-8"), max_size=300)

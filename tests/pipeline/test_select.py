@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from pipeline.config import BadInput
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
-from pipeline.quality import COUNTS, FLAGS, QUALITY, SCORES
+from pipeline.quality import QUALITY
+from pipeline.quality_rules import COUNTS, FLAGS, SCORES
 from pipeline.select import REASONS, RULES, PolicyConfig, select
 from pipeline.shingles import text_hash
 
