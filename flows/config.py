@@ -15,6 +15,7 @@ from model.config import EvaluateConfig, PretrainConfig
 from pipeline.config import BadInput, Config, execution
 from pipeline.contamination import ContaminationConfig
 from pipeline.deduplicate import DeduplicateConfig
+from pipeline.engine.engines import WorkersConfig
 from pipeline.extract import ExtractConfig
 from pipeline.language import LanguageConfig
 from pipeline.pack import PackConfig
@@ -63,6 +64,8 @@ class MillConfig(Config):
     """What the model is measured on."""
     report: ReportConfig = ReportConfig()
     """The page that tells it all."""
+    workers: WorkersConfig = WorkersConfig()
+    """Who does the shards; never part of a key."""
 
 
 def load_config(path: Path, settings: list[str] | None = None) -> MillConfig:

@@ -69,7 +69,7 @@ class Session:
         self.mill = mill
         self.selection = selection
         self.display = display
-        self.workers = Workers(jobs)
+        self.workers = Workers(jobs, mill.config.workers)
         self.artifacts: dict[str, Artifact] = {}
         self.cached = self.ran = 0
         self._start = time.time()

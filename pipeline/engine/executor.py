@@ -4,14 +4,12 @@ A task is idempotent: its result has a name computed beforehand and appears whol
 repeated, lost with its worker, or done twice at once without harm. The bytes do not depend on who did it or when.
 """
 
-import ctypes
 import multiprocessing
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.config import BadInput, StageFailed
+from pipeline.engine import engines
+from pipeline.engine.engines import WorkersConfig
 from pipeline.engine.stage import load_function
 from pipeline.engine.store import FORMAT, Store, describe_files, digest_of
-
-PR_SET_PDEATHSIG = 1
-"""prctl option: a signal for this process when its parent dies (linux/prctl.h)."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +69,12 @@ def run_shard(task: ShardTask) -> dict[str, Any]:
 
 
 class Workers:
-    """Spawned worker processes, started when first needed, gone at the latest when their parent is."""
+    """Whoever does the tasks, started when first needed."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, config: WorkersConfig | None = None) -> None:
         self.jobs = max(1, jobs)
-        self._pool: ProcessPoolExecutor | None = None
+        self._config = config or WorkersConfig()
+        self._executor: Executor | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -84,28 +82,34 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
-            self._pool = None
+        if kind is not None:
+            # Nothing half-written is lost by it: what a task made appears by a rename or not at all.
+            for child in multiprocessing.active_children():
+                child.terminate()
+        if self._executor is not None:
+            self._executor.shutdown(wait=kind is None)
+            self._executor = None
 
     def map(self, tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
-        """Do all tasks, in any order, and yield each with its manifest as it ends; one task or one job stays here."""
-        if self.jobs == 1 or len(tasks) <= 1:
+        """Do all tasks, in any order, and yield each with its manifest as it ends.
+
+        On this machine, one task or one job needs no other process than this.
+        """
+        if self._config.engine == "processes" and (self.jobs == 1 or len(tasks) <= 1):
             for task in tasks:
                 yield task, run_shard(task)
             return
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
-            )
-        waiting: dict[Future[dict[str, Any]], ShardTask] = {self._pool.submit(run_shard, task): task for task in tasks}
+        if self._executor is None:
+            self._executor = engines.start(self._config, self.jobs)
+        waiting: dict[Future[dict[str, Any]], ShardTask] = {
+            self._executor.submit(run_shard, task): task for task in tasks
+        }
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
         except BrokenProcessPool as error:
-            self._pool = None
+            self._executor = None
             stage = tasks[0].stage
             raise StageFailed(
                 f"A worker of {stage} was killed, perhaps for want of memory: run again with fewer --jobs."
@@ -113,11 +117,3 @@ class Workers:
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _die_with(parent: int) -> None:
-    """Make the kernel kill this worker when its parent dies, and leave Ctrl-C to the parent."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
