@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +36,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(arguments or ["--help"])
     display = Display()
     command: Callable[[argparse.Namespace, Display], int] = options.command
     try:
@@ -53,8 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
         display.error(_disk_sentence(error))
         return FAILED
     except KeyboardInterrupt:
-        display.error("interrupted; run again to go on from here.")
+        display.error("interrupted; what is done is kept.")
         return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        display.error("this is a defect of gptmill: please report it with the lines above.")
+        return FAILED
 
 
 def parser() -> Parser:
@@ -87,7 +93,11 @@ def parser() -> Parser:
     which.add_argument("--until", metavar="STAGE", help="run this stage and what it needs, nothing after it")
     run.add_argument("--force", metavar="STAGE", help="run this stage even if it is up to date")
     run.add_argument(
-        "--jobs", type=_positive, default=len(os.sched_getaffinity(0)), metavar="N", help="worker processes"
+        "--jobs",
+        type=_positive,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="worker processes (default: all cores)",
     )
 
     planned = with_store(
@@ -115,7 +125,7 @@ def parser() -> Parser:
     generated.add_argument("-c", "--config", type=Path, metavar="FILE", help="the newest model of this config")
     generated.add_argument("--temperature", type=_at_least_zero, default=0.8, help="0: the likeliest (default 0.8)")
     generated.add_argument("--top-k", type=_count, default=0, help="sample among the k likeliest tokens (default: all)")
-    generated.add_argument("--top-p", type=_share, default=0.95, help="sample among tokens of this total probability")
+    generated.add_argument("--top-p", type=_share, default=0.95, help="sample within this probability (default 0.95)")
     generated.add_argument("--seed", type=_count, default=None, help="same seed, same text")
     generated.add_argument("--max-tokens", type=_positive, default=200, help="stop after so many tokens (default 200)")
     return top
@@ -134,9 +144,18 @@ def _run(options: argparse.Namespace, display: Display) -> int:
         else:
             from flows.orchestrate import prepare_environment, run_flow
 
+            display.note(_intention(wanted))
             run_flow(session, served=prepare_environment(mill.store.root))
     _tell_end(session, display)
     return DONE
+
+
+def _intention(decisions: list[Decision]) -> str:
+    """What is about to happen, said before Prefect's seconds of start-up."""
+    first = next((d for d in decisions if d.status == "run"), None)
+    cached = sum(decision.status == "cached" for decision in decisions)
+    why = f", from {first.stage} on ({'; '.join(first.reasons)})" if first else ""
+    return f"{len(decisions) - cached} stages to run{why}, {cached} cached. Starting Prefect."
 
 
 def _tell_end(session: Session, display: Display) -> None:
@@ -167,9 +186,10 @@ def _accept(options: argparse.Namespace, display: Display) -> int:
     mill = _mill(options)
     last_key = mill.latest().get(options.stage, {}).get("key")
     last = mill.store.manifest(options.stage, last_key) if last_key else None
-    last = last or next(mill.store.manifests(options.stage), None)
     if last is None:
-        raise BadInput(f"There is no artifact of {options.stage} yet that its code could be the same as: run it first.")
+        raise BadInput(
+            f"This config has no artifact of {options.stage} yet whose code could be the same: run it first."
+        )
     if resolve.accept(mill.store, BY_NAME[options.stage], last):
         display.note(f"{options.stage}: the present code counts as that of {last['key'][:12]}.")
     else:
@@ -178,10 +198,10 @@ def _accept(options: argparse.Namespace, display: Display) -> int:
 
 
 def _verify(options: argparse.Namespace, display: Display) -> int:
-    found = upkeep.verify(_existing_store(options.store), full=options.full)
+    found, checked = upkeep.verify(_existing_store(options.store), full=options.full)
     for problem in found:
         print(problem)  # noqa: T201
-    display.note(f"{len(found)} damaged files." if found else "Everything is as its manifest says.")
+    display.note(f"{checked:,} files checked, {len(found):,} damaged.")
     return FAILED if found else DONE
 
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from model.config import EvaluateConfig, PretrainConfig
 from pipeline.config import BadInput, Config, execution
@@ -67,6 +67,16 @@ class MillConfig(Config):
     workers: WorkersConfig = WorkersConfig()
     """Who does the shards; never part of a key."""
 
+    @model_validator(mode="after")
+    def _bands_fit(self) -> "MillConfig":
+        values = self.deduplicate.bands * self.deduplicate.rows
+        if values > self.signatures.num_perm:
+            raise ValueError(
+                f"deduplicate.bands x deduplicate.rows is {values}, more than signatures.num_perm, "
+                f"{self.signatures.num_perm}"
+            )
+        return self
+
 
 def load_config(path: Path, settings: list[str] | None = None) -> MillConfig:
     """Read a TOML file, apply "section.key=value" settings and check everything. BadInput says what is wrong where."""
@@ -80,7 +90,8 @@ def load_config(path: Path, settings: list[str] | None = None) -> MillConfig:
         _apply(values, setting)
     values.setdefault("name", "".join(c if c.isalnum() or c in "-_" else "-" for c in path.stem.lower()))
     try:
-        return MillConfig.model_validate(values)
+        # As JSON, so that types are strict ("10" is no number, true is no 1) and yet a list may be a tuple.
+        return MillConfig.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise BadInput(f"{path}: {_sentence(error, values)}") from error
 
@@ -161,15 +172,19 @@ def _sentence(error: ValidationError, values: dict[str, Any]) -> str:
     if first["type"] == "extra_forbidden":
         allowed = _allowed(first["loc"][:-1])
         close = difflib.get_close_matches(names[-1], allowed, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"allowed here: {', '.join(allowed)}."
+        hint = f"allowed here: {', '.join(allowed)}." if allowed else f"[{'.'.join(names[:-1])}] has no keys."
+        hint = f"did you mean {'.'.join([*names[:-1], close[0]])}?" if close else hint
         text = f"{path} is not a known key; {hint}"
     elif first["type"] == "missing":
         text = f"{path} is missing; it has no default."
     else:
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
         found = "" if isinstance(first.get("input"), dict) else f", not {_literal_or_text(first.get('input'))}"
-        message = message[0].lower() + message[1:] if message[:5] == "Input" else message
-        text = f"{path}: {message.replace('input should', 'it should')}{found}."
+        message = message.replace("Input should", "it should").replace("String should", "it should")
+        message = message.replace("valid array", "valid list")
+        if first["type"] in {"model_type", "model_attributes_type"}:
+            message = f"it should be a section, [{path}]"
+        text = f"{path}: {message}{found}."
     more = len(errors) - 1
     return text if not more else f"{text} ({more} more {'problem' if more == 1 else 'problems'} after that.)"
 

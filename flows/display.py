@@ -10,10 +10,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from flows.plan import Decision
 
+REASONS_SHOWN = 3
 QUIET_SECONDS = 15.0
 """Without a terminal, a long stage tells its progress this often."""
 MARKS = {
@@ -52,15 +61,18 @@ class Display:
             return
         columns = (
             TextColumn("  [bold]{task.fields[stage]:<13}[/]"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=20),
             TaskProgressColumn(),
             TextColumn("{task.completed:,.0f} of {task.fields[total_text]} {task.fields[words]}"),
             TextColumn("[dim]{task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        progress = Progress(*columns, console=self.console, transient=True)
+        try:
             yield LiveBar(progress, name)
+        finally:
+            progress.stop()
 
 
 class Bar:
@@ -76,12 +88,20 @@ class LiveBar(Bar):
 
     def __init__(self, progress: Progress, stage: str) -> None:
         self._progress = progress
+        self._stage = stage
         self._start = time.monotonic()
-        self._task = progress.add_task(stage, total=None, stage=stage, words="", rate="", total_text="?")
+        self._first: int | None = None
+        self._task = TaskID(0)
 
     def __call__(self, done: int, total: int, words: str) -> None:
-        """Move the bar."""
-        rate = _rate(done, time.monotonic() - self._start)
+        """Move the bar; it appears at the first call, so that a cached stage shows none."""
+        if self._first is None:
+            self._first, self._start = done, time.monotonic()
+            self._task = self._progress.add_task(
+                self._stage, total=None, stage=self._stage, words="", rate="", total_text="?"
+            )
+            self._progress.start()
+        rate = _rate(done - self._first, time.monotonic() - self._start)
         total_text = f"{total:,}" if total else "?"
         self._progress.update(
             self._task, completed=done, total=total or None, words=words, rate=rate, total_text=total_text
@@ -95,16 +115,21 @@ class QuietBar(Bar):
         self._display = display
         self._stage = stage
         self._start = self._last = time.monotonic()
+        self._first: int | None = None
 
     def __call__(self, done: int, total: int, words: str) -> None:
-        """Print a line if the last one is long ago."""
+        """Print a line if the last one is long ago. What was done before the first call does not count as speed."""
         now = time.monotonic()
+        if self._first is None:
+            self._first, self._start = done, now
         if now - self._last < QUIET_SECONDS:
             return
         self._last = now
         elapsed = now - self._start
-        left = f", {elapsed / done * (total - done):,.0f} s left" if done and total else ""
-        self._display.line("run", self._stage, f"{done:,} of {total or '?':,} {words} · {_rate(done, elapsed)}{left}")
+        new = done - self._first
+        left = f", {elapsed / new * (total - done):,.0f} s left" if new and total > done else ""
+        of = f" of {total:,}" if total else ""
+        self._display.line("run", self._stage, f"{done:,}{of} {words} · {_rate(new, elapsed)}{left}")
 
 
 def headline(stage: str, manifest: dict[str, Any]) -> str:
@@ -120,9 +145,9 @@ def headline(stage: str, manifest: dict[str, Any]) -> str:
         case "contamination":
             return f"{stats['with_overlap']:,} of {rows} documents overlap with an evaluation set"
         case "select":
-            return f"{stats['kept']:,} of {rows} documents kept"
+            return f"{stats['kept']:,} of {rows} documents kept{_dropped(stats['reasons'])}"
         case "deduplicate":
-            return f"{stats['kept']:,} of {stats['selected']:,} documents kept"
+            return f"{stats['kept']:,} of {stats['selected']:,} documents kept{_dropped(stats['duplicates'])}"
         case "tokenizer":
             return f"vocabulary of {rows}"
         case "tokenize":
@@ -140,8 +165,16 @@ def headline(stage: str, manifest: dict[str, Any]) -> str:
     return f"{rows} documents"
 
 
+def _dropped(reasons: dict[str, int]) -> str:
+    """The reasons that took most, in brackets."""
+    most = sorted(((count, reason) for reason, count in reasons.items() if count), reverse=True)[:REASONS_SHOWN]
+    return f" (dropped: {', '.join(f'{reason} {count:,}' for count, reason in most)})" if most else ""
+
+
 def _rate(done: int, seconds: float) -> str:
-    return f"{done / seconds:,.1f}/s" if done and seconds > 1 else ""
+    if not done or seconds < 1:
+        return ""
+    return f"{done / seconds:,.1f}/s" if done >= seconds else f"{seconds / done:,.1f} s each"
 
 
 def plan_lines(decisions: list[Decision], console: Console) -> None:

@@ -62,8 +62,11 @@ class Mill:
 
     @cached_property
     def evaluation_sets(self) -> Files:
-        """The evaluation sets that the config names."""
-        return self.hashes.files([Path(path) for path in self.config.evaluate.sets])
+        """The evaluation sets that the config names; BadInput here, before anything runs, where one is no set."""
+        paths = [Path(path) for path in self.config.evaluate.sets]
+        for path in paths:
+            _refuse_bad_set(path)
+        return self.hashes.files(paths)
 
     @cached_property
     def language_model(self) -> Files:
@@ -187,6 +190,20 @@ def why_scrape(mill: Mill, force: bool) -> Iterator[str]:
 
 def _cached(stage: Stage, artifact: Artifact) -> Decision:
     return Decision(stage.name, "cached", [], artifact.key, artifact.digest, str(artifact.path))
+
+
+def _refuse_bad_set(path: Path) -> None:
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = file.readline()
+        sound = path.suffix == ".txt" or isinstance(json.loads(first)["text"], str)
+    except OSError as error:
+        folder = Path.cwd()
+        raise BadInput(f"evaluate.sets: {path} cannot be read from {folder}: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound or path.suffix not in {".txt", ".jsonl"}:
+        raise BadInput(f'evaluate.sets: {path} must be a .txt, or a .jsonl whose lines are objects with a "text".')
 
 
 def refuse_unknown_stage(name: str) -> None:

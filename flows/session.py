@@ -132,6 +132,7 @@ class Session:
         self.artifacts[stage.name] = artifact
         self.mill.remember(artifact)
         if stage is stages.PACK:
+            refuse_unscorable(artifact)
             check_counts({name: each.manifest for name, each in self.artifacts.items()})
         self.log(
             "stage",
@@ -168,6 +169,17 @@ class Session:
 
     def _waits(self, stage: str) -> Callable[[], None]:
         return lambda: self.display.line("unknown", stage, "another run is at it: waiting for its result")
+
+
+def refuse_unscorable(artifact: Artifact) -> None:
+    """StageFailed where a split has no document: training would end without anything to measure it by."""
+    documents = artifact.manifest["stats"]["documents"]
+    for split, count in documents.items():
+        if not count:
+            raise StageFailed(
+                f"The {split} split is empty: {sum(documents.values()):,} documents were packed in all, and which side "
+                "one falls on depends on its URL. Loosen [policy], add sources, or change pack.val_fraction."
+            )
 
 
 def refuse_empty(artifact: Artifact) -> None:

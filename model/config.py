@@ -17,7 +17,7 @@ class TrainingError(Exception):
 class Config(BaseModel):
     """Base of every section: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     def identity(self) -> dict[str, Any]:
         """The fields that shape bytes, as plain JSON values: all that are not marked with `execution`."""
@@ -145,8 +145,8 @@ class PretrainConfig(Architecture):
 class EvaluateConfig(Config):
     """What is measured of a trained model, and what it is asked to write."""
 
-    sets: list[str] = []
-    """Evaluation-set files: .jsonl with a `text` field, or .txt as one document."""
+    sets: list[str] = execution([])
+    """Evaluation-set files: .jsonl with a `text` field, or .txt as one document. Their content is what counts."""
     stride: Natural = 0
     """Tokens scored in each window, the rest being context; 0 scores whole windows side by side."""
     resamples: Count = 1000

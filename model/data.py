@@ -119,6 +119,17 @@ def scoring_windows(
         yield inputs, targets
 
 
+def told(
+    batches: Iterator[tuple[Ints, Ints]], length: int, tell: Callable[[int, int], None]
+) -> Iterator[tuple[Ints, Ints]]:
+    """The batches as they are; `tell(scored, length)` hears before each how many of the tokens are scored."""
+    scored = 0
+    for ids, targets in batches:
+        tell(scored, length)
+        yield ids, targets
+        scored += int((targets != IGNORED).sum())
+
+
 def window_starts(length: int, context: int, stride: int) -> list[int]:
     """Where the windows start that score `length` tokens once each, `stride` at a time."""
     return [0, *range(stride, length - (context - stride), stride)] if length else []

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.config import EvaluateConfig, TrainingError
-from model.data import Ints, scoring_windows
+from model.data import Ints, scoring_windows, told
 from model.generate import generate, load
 from model.gpt import GPT
 from model.hardware import choose_device, use_threads
@@ -64,25 +64,21 @@ def evaluate(
     val = TokenShards.open(shards, "val", encoding.n_vocab)
     if not len(val):
         raise TrainingError("The validation split is empty: add documents, or hold more of them out in [pack].")
-    judge = Judge(model, encoding, config)
-    steps = 1 + len(sets) + config.samples * (1 + len(config.prompts))
-    progress(0, steps, "validation")
+    judge = Judge(model, encoding, config, progress)
     ids = val.window(0, len(val))
     index = val.index()
     result: dict[str, Any] = {"validation": judge.validation(ids, index["length"].to_numpy()), "sets": {}}
-    for number, path in enumerate(sets):
-        progress(1 + number, steps, path.name)
+    for path in sets:
         result["sets"][path.name] = judge.evaluation_set(path)
     result["samples"] = []
     for prompt in ["", *config.prompts]:
         for turn in range(config.samples):
-            progress(1 + len(sets) + len(result["samples"]), steps, "samples")
+            progress(len(result["samples"]), config.samples * (1 + len(config.prompts)), "samples")
             result["samples"].append(judge.sample(prompt, config.seed + turn))
     result["parameters"] = model.parameter_count()
     (out / "evaluation.json").write_text(
         json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
     )
-    progress(steps, steps, f"{result['validation']['bits_per_byte']:.3f} bits per byte")
     return {
         "rows": len(ids),
         "val_loss": result["validation"]["val_loss"],
@@ -95,13 +91,15 @@ def evaluate(
 class Judge:
     """A model, its tokenizer, and how to score them."""
 
-    def __init__(self, model: GPT, encoding: "tiktoken.Encoding", config: EvaluateConfig) -> None:
-        self.model, self.encoding, self.config = model, encoding, config
+    def __init__(
+        self, model: GPT, encoding: "tiktoken.Encoding", config: EvaluateConfig, progress: Progress = _silent
+    ) -> None:
+        self.model, self.encoding, self.config, self.progress = model, encoding, config, progress
         self.end = end_of_text(encoding)
         self.sizes = token_bytes(encoding)
 
-    def losses(self, ids: Ints) -> Floats:
-        """Nats of each of `ids`, read as if after an end-of-text."""
+    def losses(self, ids: Ints, what: str) -> Floats:
+        """Nats of each of `ids`, tokens of `what`, read as if after an end-of-text."""
         context = self.model.config.context
         windows = scoring_windows(
             lambda start, count: ids[start : start + count],
@@ -111,11 +109,12 @@ class Judge:
             stride=min(self.config.stride or context, context),
             batch_size=self.config.batch_size,
         )
-        return token_losses(self.model, windows)
+        shown = told(windows, len(ids), lambda scored, length: self.progress(scored, length, f"tokens of {what}"))
+        return token_losses(self.model, shown)
 
     def validation(self, ids: Ints, lengths: Ints) -> dict[str, Any]:
         """All figures of the validation split, whose documents have so many tokens each."""
-        nats, sizes = self.losses(ids), self.sizes[ids]
+        nats, sizes = self.losses(ids, "held-out text"), self.sizes[ids]
         text = b"".join(map(self.encoding.decode_single_token_bytes, ids[sizes > 0].tolist()))
         n_bytes, n_words = len(text), len(text.split())
         starts = np.cumsum(lengths) - lengths
@@ -143,7 +142,7 @@ class Judge:
         texts = read_set(path)
         for text in texts:
             ids = np.array(self.encoding.encode_ordinary(text), dtype=np.int64)
-            nats += float(self.losses(ids).sum())
+            nats += float(self.losses(ids, path.name).sum())
             n_bytes += int(self.sizes[ids].sum())
             n_tokens += len(ids)
         if not n_bytes:

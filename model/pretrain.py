@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from model import checkpoint
 from model.config import PretrainConfig, TrainingError
-from model.data import Ints, Windows, data_digest, scoring_windows
+from model.data import Ints, Windows, data_digest, scoring_windows, told
 from model.gpt import GPT
 from model.hardware import Hardware, choose, compiled_loss
 from model.metrics import Metrics, stop_signals
@@ -46,6 +46,10 @@ Progress = Callable[[int, int, str], None]
 
 
 def _silent(_done: int, _total: int, _text: str) -> None:
+    """Show nothing."""
+
+
+def _silent_count(_scored: int, _tokens: int) -> None:
     """Show nothing."""
 
 
@@ -81,15 +85,17 @@ def pretrain(
             last = step == config.steps
             if (last or (step and step % config.val_every == 0)) and step not in metrics.validations:
                 most = 0 if last else config.val_windows
-                metrics.write({"step": step, "val_loss": training.validate(val, end_of_text(encoding), most)})
+
+                def tell(scored: int, tokens: int) -> None:
+                    if stopped.name:
+                        training.stop(work, stopped.name)
+                    progress(training.state.step, config.steps, f"validating, {scored:,} of {tokens:,} tokens")
+
+                metrics.write({"step": step, "val_loss": training.validate(val, end_of_text(encoding), most, tell)})
             if last:
                 break
             if stopped.name:
-                training.save(work)
-                raise TrainingError(
-                    f"Training was stopped by {stopped.name} at step {step:,} of {config.steps:,}, and a checkpoint is"
-                    " saved: run again to go on from there."
-                )
+                training.stop(work, stopped.name)
             record = training.step(train, loss)
             metrics.write(record)
             if training.state.step % config.checkpoint_every == 0 or training.state.step == config.steps:
@@ -181,19 +187,30 @@ class Training:
             "tokens_per_s": targets.size / seconds,
         }
 
-    def validate(self, val: TokenShards, end: int, most: int) -> float | None:
+    def validate(
+        self, val: TokenShards, end: int, most: int, tell: Callable[[int, int], None] = _silent_count
+    ) -> float | None:
         """Mean nats a token over the validation split, or over `most` > 0 of its windows; None where it is empty."""
         context = self.config.context
         batch_size = max(1, VAL_BATCH_TOKENS // context)
         windows = scoring_windows(
             val.window, len(val), end, context=context, stride=context, batch_size=batch_size, most=most
         )
-        return mean_loss(self.model, windows, self.hardware.autocast)
+        scored = min(len(val), most * context) if most else len(val)
+        return mean_loss(self.model, told(windows, scored, tell), self.hardware.autocast)
 
     def content(self) -> tuple[GPT, dict[str, Any], dict[str, Tensor], checkpoint.State]:
         """What a checkpoint is written from."""
         self.state.rng = checkpoint.rng_state()
         return self.model, self.config.identity(), optimizer_state(self.model, self.optimizers), self.state
+
+    def stop(self, work: Path, signal: str) -> NoReturn:
+        """Save a checkpoint and leave."""
+        self.save(work)
+        raise TrainingError(
+            f"Training was stopped by {signal} at step {self.state.step:,} of {self.config.steps:,}, and a checkpoint"
+            " is saved: run again to go on from there."
+        )
 
     def save(self, work: Path) -> None:
         """Save a checkpoint in `work`."""

@@ -20,7 +20,7 @@ class StageFailed(Exception):
 class Config(BaseModel):
     """Base of every stage's section: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def execution(default: Any, **constraints: Any) -> Any:

@@ -24,7 +24,7 @@ HASH_BYTES = 8
 class PackConfig(Config):
     """How the corpus is split."""
 
-    val_fraction: float = Field(0.01, ge=0, lt=1)
+    val_fraction: float = Field(0.01, gt=0, lt=1)
     """Share of documents, by hash of their URL, held out for validation."""
 
 

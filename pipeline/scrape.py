@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -39,7 +40,7 @@ class CrawlSource(Config):
     hosts: list[str] = Field([])
     """Hosts that may be visited, with :port where it is not the usual one; by default those of the seeds."""
     private_hosts: list[str] = Field([])
-    """Hosts that may lie at a private address, such as a server in the local network."""
+    """Hosts that may lie at a private address, such as a server in the local network; a port does not matter."""
     max_pages: int = Field(10_000, ge=1)
     """Pages stored at most; which ones does not depend on timing."""
     max_depth: int = Field(16, ge=0)
@@ -184,6 +185,12 @@ def hosts_of(source: CrawlSource) -> list[str]:
         if url is None or url.count("/") > 3:
             raise BadInput(f"source {source.name!r}: {host!r} in hosts is no host name.")
         hosts.add(netloc_of(url))
+    outside = [seed for seed in seeds_of(source) if netloc_of(seed) not in hosts]
+    if outside:
+        raise BadInput(
+            f"source {source.name!r}: the seed {outside[0]} is on none of its hosts, {', '.join(sorted(hosts))}: "
+            f"add {netloc_of(outside[0])!r} to hosts."
+        )
     return sorted(hosts)
 
 
@@ -238,7 +245,7 @@ def _crawl(source: CrawlSource, work: Path, progress: Progress) -> dict[str, Any
         job = {
             "seeds": seeds,
             "hosts": hosts_of(source),
-            "private_hosts": source.private_hosts,
+            "private_hosts": [urlsplit(f"//{host}").hostname or host for host in source.private_hosts],
             "limits": {
                 "max_pages": source.max_pages,
                 "max_depth": source.max_depth,

@@ -42,12 +42,15 @@ REASONS = (
     "taken_down",
     "copy_of_takedown",
     "language",
+    "language_score",
     *(f"quality:{column}" for columns in RULES.values() for column in columns),
     "contaminated",
 )
 """Every reason there is, in the order in which they are tried."""
 
 LARGEST_HOSTS = 20
+STOP_WORDS_LANGUAGE = "en"
+"""Gopher's stop words are English: they say nothing of a document in another language."""
 
 
 def _off(value: Any) -> Any:
@@ -95,7 +98,7 @@ class PolicyConfig(Config):
     min_gopher_alphabetic_words: Share = 0.8
     """Share of words with a letter."""
     min_gopher_stop_words: Count = 2
-    """Different stop words, of eight English ones."""
+    """Different stop words, of eight English ones; asked of English documents alone."""
 
     max_gopher_duplicate_lines: Share = 0.3
     """Share of lines that occurred before."""
@@ -169,8 +172,8 @@ def select(
         for reason, applies in (
             *_standing_reasons(standing[index]),
             *_takedown_reasons(config, snapshots[places[index].snapshot], table, stones),
-            ("language", _unwanted(config, labelled)),
-            *_quality_reasons(config, read_table(quality[index] / "quality.arrow")),
+            *_language_reasons(config, labelled),
+            *_quality_reasons(config, read_table(quality[index] / "quality.arrow"), labelled["language"]),
             ("contaminated", _contaminated(config, read_table(contamination[index] / "contamination.arrow"))),
         ):
             verdict = np.minimum(verdict, np.where(applies, REASONS.index(reason), len(REASONS)))
@@ -184,15 +187,27 @@ def select(
         seen_hosts.append(hosts(table["url"]))
         kept.append(keep)
     by_host = _counts(seen_hosts, kept)
+    by_language = _counts(labels, kept)
+    wanted = {label for labelled in language for label in _wanted_labels(labelled)}
     largest = sorted(by_host, key=lambda name: (-by_host[name]["rows"], name))[:LARGEST_HOSTS]
     return {
         "rows": sum(map(len, kept)),
         "kept": int(sum(keep.sum() for keep in kept)),
         "reasons": {reason: reasons[reason] for reason in REASONS if reasons[reason]},
-        "languages": _counts(labels, kept),
+        "languages": by_language,
         "host_count": len(by_host),
         "hosts": {name: by_host[name] for name in largest},
+        "warnings": [
+            f"of {by_language[label]['rows']:,} documents in {label}, which is wanted, none is kept"
+            for label in sorted(wanted)
+            if not by_language[label]["kept"]
+        ],
     }
+
+
+def _wanted_labels(part: Path) -> set[str]:
+    table = read_table(part / "language.arrow", ["language", "wanted"])
+    return set(table["language"].filter(table["wanted"]).to_pylist())
 
 
 def _standing_reasons(standing: Standing) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -209,16 +224,18 @@ def _takedown_reasons(
             yield "copy_of_takedown", copies(snapshot, table["url"], table["text"], tombstones)
 
 
-def _unwanted(config: PolicyConfig, language: pa.Table) -> NDArray[np.bool_]:
-    unwanted = ~language["wanted"].to_numpy()
-    if config.min_language_score is None:
-        return unwanted
-    # Scores are float32: so must the cut-off be, for a score equal to it to be equal to it.
-    return np.asarray(unwanted | (language["score"].to_numpy() < np.float32(config.min_language_score)))
+def _language_reasons(config: PolicyConfig, language: pa.Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    yield "language", ~language["wanted"].to_numpy()
+    if config.min_language_score is not None:
+        # Scores are float32: so must the cut-off be, for a score equal to it to be equal to it.
+        yield "language_score", language["score"].to_numpy() < np.float32(config.min_language_score)
 
 
-def _quality_reasons(config: PolicyConfig, quality: pa.Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _quality_reasons(
+    config: PolicyConfig, quality: pa.Table, language: pa.ChunkedArray
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """For each bound in force, the rows beyond it."""
+    english = pc.equal(language, STOP_WORDS_LANGUAGE).to_numpy()
     for rule in config.rules:
         for column in RULES[rule]:
             scores = quality[column].to_numpy()
@@ -228,7 +245,8 @@ def _quality_reasons(config: PolicyConfig, quality: pa.Table) -> Iterator[tuple[
                 continue
             least, most = getattr(config, f"min_{column}", None), getattr(config, f"max_{column}", None)
             if least is not None:
-                yield f"quality:{column}", scores < least
+                below = scores < least
+                yield f"quality:{column}", below & english if column == "gopher_stop_words" else below
             if most is not None:
                 yield f"quality:{column}", scores > most
 

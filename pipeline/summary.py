@@ -65,6 +65,9 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in nested.items():
         if isinstance(value, Mapping):
             leaves |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for place, item in enumerate(value):
+                leaves |= flat(item, f"{prefix}{name}.{place}.")
         else:
             leaves[f"{prefix}{name}"] = value
     return leaves

@@ -115,6 +115,8 @@ def resolve(store: Store, request: Request, *, last_key: str | None = None, forc
         reasons = ["manifest missing or unreadable"]
     else:
         reasons = explain(store, request, last_key)
+    if any((store.root / "work" / f"{name}-{key}" / "state").glob("*")) and not force:
+        reasons = [*reasons, "goes on where it was stopped"]
     to_do, parts = 0, 0
     if request.stage.kind == "map":
         keys = shard_keys(request)

@@ -9,11 +9,11 @@ from pipeline.engine import locks
 from pipeline.engine.store import CORRUPT_SUFFIX, Damage, Store, read_manifest
 
 
-def verify(store: Store, *, full: bool) -> list[str]:
+def verify(store: Store, *, full: bool) -> tuple[list[str], int]:
     """One line for each file that is missing or has another size; `full` also hashes, and puts bad bytes aside.
 
     A bad file of an artifact gets the suffix ".corrupt", so that plan names it and run rebuilds it. Snapshots are
-    only told of: nothing can rebuild them.
+    only told of: nothing can rebuild them. Also tells how many files were looked at.
     """
     problems: list[str] = []
     checked: set[Path] = set()
@@ -37,7 +37,7 @@ def verify(store: Store, *, full: bool) -> list[str]:
                 damage.file.rename(damage.file.with_name(damage.file.name + CORRUPT_SUFFIX))
                 line += " (put aside)"
             problems.append(line)
-    return problems
+    return problems, len(checked)
 
 
 def _line(store: Store, damage: Damage) -> str:

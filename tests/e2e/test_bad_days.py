@@ -109,7 +109,7 @@ def test_a_full_disk(config, tmp_path):
         (["run", "--only", "nothing"], "There is no stage nothing; there are scrape, extract"),
         (["run", "--jobs", "0"], "0 is no whole number of at least 1"),
         (["run", "--set", "pretrain.lr"], "is not of the form section.key=value"),
-        (["accept", "quality"], "There is no artifact of quality yet"),
+        (["accept", "quality"], "This config has no artifact of quality yet"),
         (["generate", "x", "--top-p", "2"], "2 is no number above 0 and up to 1"),
         (["generate", "x"], "There is no store in"),
         (["verify"], "There is no store in"),

@@ -25,7 +25,7 @@ def test_a_few_lines_are_a_whole_config(write):
     assert config.policy.min_gopher_words == 50
 
 
-@pytest.mark.parametrize("path", ["configs/demo.toml", "configs/gpt2-124m.toml"])
+@pytest.mark.parametrize("path", ["configs/demo.toml", "configs/web.toml", "configs/gpt2-124m.toml"])
 def test_the_printed_config_gives_the_same_config_again(path, write):
     from pathlib import Path
 
@@ -37,14 +37,25 @@ def test_the_printed_config_gives_the_same_config_again(path, write):
     ("text", "sentence"),
     [
         ("[pretrain]\nlearning_rate = 1", "pretrain.learning_rate is not a known key"),
-        ("[pretrain]\nstep = 1", "pretrain.step is not a known key; did you mean steps?"),
+        ("[pretrain]\nstep = 1", "pretrain.step is not a known key; did you mean pretrain.steps?"),
         ("[pretrian]\nlr = 1", "pretrian is not a known key; did you mean pretrain?"),
         ('[pretrain]\nlr = "fast"', "pretrain.lr: it should be a valid number"),
         ("[pretrain]\nlr = -1", "pretrain.lr: it should be greater than"),
+        ("[pretrain]\nsteps = '10'", "pretrain.steps: it should be a valid integer"),
+        ("[pretrain]\nclip = inf", "pretrain.clip: it should be a finite number"),
+        ("[quality]\nfoo = 1", "quality.foo is not a known key; [quality] has no keys."),
+        ("pretrain = 1", "scrape.sources.0.pretrain is not a known key"),
+        (
+            "[deduplicate]\nbands = 20",
+            "deduplicate.bands x deduplicate.rows is 160, more than signatures.num_perm, 128",
+        ),
         ("[pretrain]\nheads = 5\nwidth = 192", "pretrain"),
         ("[deduplicate]\nthreshold = 2.0", "deduplicate.threshold: it should be less than or equal to 1"),
         ('[tokenizer]\nkind = "words"', "tokenizer.kind: it should be 'bpe' or 'gpt2'"),
-        ("[[scrape.sources]]\nname = 'x'\nseeds = ['http://x.localhost/']\nmax_page = 3", "did you mean max_pages?"),
+        (
+            "[[scrape.sources]]\nname = 'x'\nseeds = ['http://x.localhost/']\nmax_page = 3",
+            "did you mean scrape.sources.1.max_pages?",
+        ),
         ("[[scrape.sources]]\nname = 'x'\nseeds = 3", "scrape.sources.1.seeds: it should be a valid list, not 3"),
         ("[[scrape.sources]]\nname = 'x'", "scrape.sources.1"),
         ('name = "No Name"\n', "name"),

@@ -93,8 +93,8 @@ def test_a_damaged_part_is_named_and_only_it_is_made_again(bench, damage):
 def test_a_flipped_byte_is_found_by_full_verification_put_aside_and_mended(bench):
     texts, _ = bench.upper("one", "two")
     (texts.parts[0].folder / "upper.txt").write_text("OnE")
-    assert upkeep.verify(bench.store, full=False) == []
-    found = upkeep.verify(bench.store, full=True)
+    assert upkeep.verify(bench.store, full=False) == ([], 2)
+    found, _ = upkeep.verify(bench.store, full=True)
     assert len(found) == 1
     assert found[0].endswith("upper.txt: corrupt (put aside)")
     bench.calls()
@@ -102,7 +102,7 @@ def test_a_flipped_byte_is_found_by_full_verification_put_aside_and_mended(bench
     assert why.reasons == ["part-00000 corrupt"]
     assert bench.calls() == ["upper one"]
     assert again.digest == texts.digest
-    assert upkeep.verify(bench.store, full=True) == []
+    assert upkeep.verify(bench.store, full=True) == ([], 2)
 
 
 def test_a_damaged_whole_artifact_is_made_again_and_the_old_one_put_aside(bench):
@@ -201,7 +201,7 @@ def test_a_moved_store_is_still_valid(bench, tmp_path):
     shutil.move(bench.store.root, tmp_path / "moved")
     moved = Bench(Store(tmp_path / "moved"), tmp_path)
     assert moved.upper("one", "two")[1].status == "cached"
-    assert upkeep.verify(moved.store, full=True) == []
+    assert upkeep.verify(moved.store, full=True) == ([], 2)
 
 
 def test_a_store_of_another_format_is_refused(tmp_path):
