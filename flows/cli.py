@@ -6,6 +6,7 @@ import json
 import math
 import os
 import secrets
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from flows import dag, server
 from flows.config import DEFAULT_CONFIG, DEFAULT_STORE, as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.plan import Decision, Mill, plan, refuse_unknown_stage
@@ -134,20 +136,25 @@ def parser() -> Parser:
 def _run(options: argparse.Namespace, display: Display) -> int:
     mill = _mill(options)
     selection = Selection(mill, only=options.only, until=options.until, force=options.force)
+    signal.signal(signal.SIGTERM, _interrupt)
     with Session(mill, selection, options.jobs, display) as session:
         decisions = session.start({"arguments": sys.argv[1:], "jobs": options.jobs})
         wanted = [decision for decision in decisions if decision.stage in selection.wanted]
-        if all(decision.status == "cached" for decision in wanted) and not os.environ.get("PREFECT_API_URL"):
-            from flows import dag
-
+        if all(decision.status == "cached" for decision in wanted) and server.configured() is None:
             dag.mill(session.walk, mill.config, mill)
         else:
-            from flows.orchestrate import prepare_environment, run_flow
+            from flows.orchestrate import run_flow
 
             display.note(_intention(wanted))
-            run_flow(session, served=prepare_environment(mill.store.root))
+            with server.at_hand(mill.store.root) as served:
+                run_flow(session, served=served)
     _tell_end(session, display)
     return DONE
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    """A request to end is taken like Ctrl-C: children are ended, what is done is kept."""
+    raise KeyboardInterrupt
 
 
 def _intention(decisions: list[Decision]) -> str:
@@ -183,6 +190,8 @@ def _accept(options: argparse.Namespace, display: Display) -> int:
     refuse_unknown_stage(options.stage)
     from flows.stages import BY_NAME
 
+    if options.stage == "scrape":
+        raise BadInput("The crawler's code is recorded with a snapshot and never keyed: there is nothing to accept.")
     mill = _mill(options)
     last_key = mill.latest().get(options.stage, {}).get("key")
     last = mill.store.manifest(options.stage, last_key) if last_key else None

@@ -5,12 +5,8 @@ Our store alone decides what is up to date. A stage's task uses no Prefect cache
 that signals and interrupts reach the work; every state is looked at.
 """
 
-import os
-import signal
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +15,7 @@ from pydantic import BaseModel
 from flows import dag
 from flows.plan import Pending
 from flows.session import Session
-from pipeline.config import BadInput
+from pipeline.config import BadInput, StageFailed
 from pipeline.engine.hashes import Files
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Artifact
@@ -30,64 +26,12 @@ DRAIN_SECONDS = 10.0
 RETRY_DELAY_SECONDS = 5.0
 
 
-def prepare_environment(store: Path) -> bool:
-    """Set up Prefect for this process before its first import; True if a server is configured, else one is embedded."""
-    served = bool(os.environ.get("PREFECT_API_URL"))
-    settings = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
-        "PREFECT_LOGGING_TO_API_ENABLED": "true" if served else "false",
-        "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-        "PREFECT_CLI_PROMPT": "false",
-    }
-    if not served:
-        settings["PREFECT_HOME"] = str(store / "prefect")
-        settings["PREFECT_SERVER_API_HOST"] = "127.0.0.1"
-        # A profile or settings file of the user must not change what an embedded run does.
-        settings["PREFECT_PROFILES_PATH"] = str(store / "prefect" / "profiles.toml")
-    for name, value in settings.items():
-        os.environ[name] = value if not served or name == "DO_NOT_TRACK" else os.environ.get(name, value)
-    if not served:
-        end_orphans(store)
-    return served
-
-
-def end_orphans(store: Path) -> None:
-    """End embedded servers whose run was killed before it could end them itself."""
-    for note in (store / "prefect").glob("server-*.pid"):
-        if Path("/proc", note.stem.partition("-")[2]).exists():
-            continue
-        server = note.read_text().strip()
-        command = Path("/proc", server, "cmdline")
-        # The pid may have gone to another process since: only a Prefect server is ended.
-        if command.exists() and b"prefect.server.api.server" in command.read_bytes():
-            os.kill(int(server), signal.SIGTERM)
-        note.unlink(missing_ok=True)
-
-
-@contextmanager
-def _noted_server(store: Path) -> Iterator[None]:
-    """Note the pid of this run's embedded server, for `end_orphans` of a later run."""
-    from prefect.server.api.server import SubprocessASGIServer
-
-    note = store / "prefect" / f"server-{os.getpid()}.pid"
-    servers = [server.server_process for server in SubprocessASGIServer._instances.values()]
-    note.write_text("".join(str(process.pid) for process in servers if process is not None))
-    try:
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-
-
 def run_flow(session: Session, *, served: bool) -> None:
-    """Walk the DAG under Prefect. Raises what a stage raised."""
+    """Walk the DAG under Prefect, whose server is at hand. Raises what a stage raised."""
+    import httpx
     from prefect import flow, runtime
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    session.log("prefect", imported=True)
     flow_runs: list[str] = []
     name = session.mill.config.name
 
@@ -95,8 +39,7 @@ def run_flow(session: Session, *, served: bool) -> None:
     def gptmill(config: str, store: str) -> dict[str, Any]:  # noqa: ARG001  (shown as the run's parameters)
         session.log("flow", started=True)
         flow_runs.append(str(runtime.flow_run.id))
-        with nullcontext() if served else _noted_server(session.mill.store.root):
-            dag.mill(_Step(session), session.mill.config, session.mill)
+        dag.mill(_Step(session), session.mill.config, session.mill)
         return {stage: artifact.reference() for stage, artifact in session.artifacts.items()}
 
     # Without a server nobody watches heartbeats, and joining their thread costs a second at the end of each flow.
@@ -104,10 +47,14 @@ def run_flow(session: Session, *, served: bool) -> None:
     with temporary_settings(settings):
         try:
             gptmill(name, str(session.mill.store.root))
-        finally:
             session.log("flow", ended=True)
-            if not served:
-                _drain(flow_runs)
+        except httpx.HTTPError as error:
+            problem = f"Prefect's server stopped answering ({error}). What is done is kept: run again."
+            raise StageFailed(problem) from error
+        finally:
+            # An interrupted run is not kept waiting for its records.
+            if not served and not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+                _drain(session, flow_runs)
 
 
 class _Step:
@@ -171,8 +118,9 @@ def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     return False
 
 
-def _drain(flow_runs: list[str]) -> None:
+def _drain(session: Session, flow_runs: list[str]) -> None:
     """Wait until the embedded server has written what happened; it would lose the last records otherwise."""
+    import httpx
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.events.worker import EventsWorker
@@ -180,9 +128,12 @@ def _drain(flow_runs: list[str]) -> None:
     EventsWorker.instance().wait_until_empty()
     end = time.monotonic() + DRAIN_SECONDS
     mine = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run) for run in flow_runs]))
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < end:
-            runs = client.read_task_runs(flow_run_filter=mine)
-            if all(run.state is not None and run.state.is_final() for run in runs):
-                return
-            time.sleep(0.05)
+    try:
+        with get_client(sync_client=True) as client:
+            while time.monotonic() < end:
+                runs = client.read_task_runs(flow_run_filter=mine)
+                if all(run.state is not None and run.state.is_final() for run in runs):
+                    return
+                time.sleep(0.05)
+    except httpx.HTTPError as error:
+        session.log("prefect", drained=False, error=str(error))

@@ -13,10 +13,11 @@ from flows import dag, stages
 from flows.config import MillConfig
 from pipeline import snapshots
 from pipeline.config import BadInput
+from pipeline.engine import locks
 from pipeline.engine.hashes import Files, RememberedHashes
 from pipeline.engine.resolve import NEVER_RUN, Input, Request, resolve
 from pipeline.engine.stage import Stage
-from pipeline.engine.store import Artifact, Store, write_atomically
+from pipeline.engine.store import Artifact, Store, read_object, write_atomically
 from pipeline.language import default_model
 
 
@@ -81,19 +82,17 @@ class Mill:
 
     def latest(self) -> dict[str, dict[str, str]]:
         """{stage: {key, digest}} of the newest artifacts of this config."""
-        try:
-            found: dict[str, dict[str, str]] = json.loads(self.latest_path.read_text())["stages"]
-        except (OSError, ValueError, KeyError):
-            return {}
+        found: dict[str, dict[str, str]] = read_object(self.latest_path).get("stages", {})
         return found
 
     def remember(self, artifact: Artifact) -> None:
         """Make an artifact the latest of its stage."""
-        known = self.latest()
         reference = {"key": artifact.key, "digest": artifact.digest}
-        if known.get(artifact.stage) != reference:
-            known[artifact.stage] = reference
-            write_atomically(self.latest_path, json.dumps({"stages": known}, indent=1, sort_keys=True))
+        with locks.held(self.store.root / "locks" / f"refs-{self.config.name}.lock"):
+            known = self.latest()
+            if known.get(artifact.stage) != reference:
+                known[artifact.stage] = reference
+                write_atomically(self.latest_path, json.dumps({"stages": known}, indent=1, sort_keys=True))
 
     def request(self, stage: Stage, section: str, config: BaseModel, inputs: dict[str, Input]) -> Request:
         """The request that a step makes of the store."""

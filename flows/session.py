@@ -25,7 +25,7 @@ from pipeline.engine.executor import Workers
 from pipeline.engine.hashes import Files
 from pipeline.engine.resolve import Input
 from pipeline.engine.stage import Stage
-from pipeline.engine.store import Artifact
+from pipeline.engine.store import Artifact, read_object
 from pipeline.report import check_counts
 
 
@@ -72,6 +72,7 @@ class Session:
         self.workers = Workers(jobs, mill.config.workers)
         self.artifacts: dict[str, Artifact] = {}
         self.cached = self.ran = 0
+        self._crawled: set[str] = set()
         self._start = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
         self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
@@ -162,9 +163,11 @@ class Session:
             source_key = snapshots.identify(source, mill.hashes)
             lock = mill.store.root / "locks" / f"scrape-{source_key}.lock"
             with locks.held(lock, on_wait=self._waits(stage.name)):
-                if forced or not snapshots.sealed(mill.store, source_key):
+                again = forced and source_key not in self._crawled
+                if again or not snapshots.sealed(mill.store, source_key):
                     with self.display.stage(stage.name) as bar:
                         snapshots.seal(mill.store, source, stage, config, source_key, bar)
+                    self._crawled.add(source_key)
         return snapshots.as_artifact(mill.store, config, mill.hashes), reasons
 
     def _waits(self, stage: str) -> Callable[[], None]:
@@ -213,7 +216,7 @@ def latest_model(root: Path) -> tuple[str, dict[str, dict[str, str]]] | None:
     """The config name and latest artifacts of whichever config trained last."""
     newest: tuple[float, str, dict[str, dict[str, str]]] | None = None
     for path in (root / "refs").glob("*/latest.json"):
-        known = json.loads(path.read_text())["stages"]
+        known = read_object(path).get("stages", {})
         manifest = root / "artifacts" / "pretrain" / known.get("pretrain", {}).get("key", "-") / "manifest.json"
         if manifest.is_file() and (newest is None or manifest.stat().st_mtime > newest[0]):
             newest = (manifest.stat().st_mtime, path.parent.name, known)

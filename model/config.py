@@ -36,6 +36,7 @@ def _is_execution(extra: Any) -> bool:
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 
@@ -114,7 +115,7 @@ class PretrainConfig(Architecture):
     """Steps between validations; the last step is always followed by one over every validation token."""
     val_windows: Natural = 64
     """Windows measured in a validation on the way, spread evenly; 0 measures all."""
-    seed: Natural = 0
+    seed: Seed = 0
     """Seed of the initial weights and of the order of windows."""
     checkpoint_every: int = execution(200, ge=1)
     """Steps between checkpoints."""
@@ -163,7 +164,7 @@ class EvaluateConfig(Config):
     """Likeliest tokens to sample from; 0 for all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Smallest probability mass to sample from, likeliest tokens first; 1 for all."""
-    seed: Natural = 0
+    seed: Seed = 0
     """Seed of the samples and of the bootstrap."""
     batch_size: int = execution(16, ge=1)
     """Windows scored at once."""

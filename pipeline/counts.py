@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.config import StageFailed
+
 STORED = "stored"
 """The outcome of a URL whose page stands in the snapshot."""
 
@@ -19,7 +21,7 @@ NO_TEXT = "no text to encode"
 Manifests = Mapping[str, Mapping[str, Any]]
 
 
-class CountsDisagree(RuntimeError):
+class CountsDisagree(StageFailed):
     """What stages counted does not add up; the message is one sentence."""
 
 

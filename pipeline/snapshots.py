@@ -38,12 +38,16 @@ def identify(source: Source, hashes: RememberedHashes) -> str:
 
 
 def sealed(store: Store, source: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Folder and manifest of each sealed snapshot of a source id, oldest first."""
+    """Folder and manifest of each sealed snapshot of a source id, oldest first. BadInput where one is unreadable."""
     found = []
     for folder in sorted((store.root / "snapshots" / source).glob("[0-9]*")):
         manifest = read_manifest(folder)
-        if manifest is not None:
-            found.append((folder, manifest))
+        if manifest is None:
+            raise BadInput(
+                f"Snapshot {folder} is damaged: its manifest is missing or unreadable. "
+                "A snapshot is never rebuilt: restore the file from a copy, or remove the folder and crawl again."
+            )
+        found.append((folder, manifest))
     return found
 
 
@@ -107,7 +111,7 @@ def refuse_damaged(store: Store, folder: Path, manifest: dict[str, Any], *, full
 def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, source_key: str, progress: Progress) -> Path:
     """Crawl (or read) a source into the next snapshot of its id. A killed one goes on from its work folder."""
     earlier = sealed(store, source_key)
-    sequence = len(earlier)
+    sequence = int(earlier[-1][0].name) + 1 if earlier else 0
     work = store.work_folder("scrape", f"{source_key}-{sequence:04d}")
     aside = work / "snapshot"
     shutil.rmtree(aside, ignore_errors=True)

@@ -21,6 +21,10 @@ INFRASTRUCTURE = ("pipeline.config", "pipeline.engine", "flows")
 """Modules that run stages without shaping their bytes: they stay out of every code version."""
 
 UNIT_LENGTH = 16
+MODULE_ATTRIBUTES = frozenset({"__file__", "__name__", "__doc__"})
+"""Of a module these tell where it is, not what it does."""
+EXECUTION_FIELD = "execution"
+"""A config field declared with a call to this cannot change what a stage writes."""
 _SKIPPED_FIELDS = frozenset({"ctx", "kind", "type_comment", "lineno", "col_offset", "end_lineno", "end_col_offset"})
 
 
@@ -31,7 +35,7 @@ class _Module:
     name: str
     path: Path
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, str] = field(default_factory=dict)
+    imports: dict[str, set[str]] = field(default_factory=dict)
     effects: list[ast.stmt] = field(default_factory=list)
 
 
@@ -79,7 +83,8 @@ def _parse(name: str, root: Path) -> _Module | None:
     module = _Module(name, path)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
-        module.imports.update(_imported(statement, package))
+        for bound_name, targets in _imported(statement, package, root).items():
+            module.imports.setdefault(bound_name, set()).update(targets)
         if isinstance(statement, (ast.Import, ast.ImportFrom)) or _is_docstring(statement):
             continue
         bound = list(_bound(statement))
@@ -90,22 +95,25 @@ def _parse(name: str, root: Path) -> _Module | None:
     return module
 
 
-def _imported(tree: ast.AST, package: str) -> dict[str, str]:
-    """Names that import statements anywhere in `tree` bind, outside of functions or in them, with the dotted target."""
-    names: dict[str, str] = {}
+def _imported(tree: ast.AST, package: str, root: Path) -> dict[str, set[str]]:
+    """Names that import statements anywhere in `tree` bind, in functions too, with all dotted targets they may have."""
+    names: dict[str, set[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.split(".")[0]] = (
-                    alias.name if alias.asname else alias.name.split(".")[0]
-                )
+                first = alias.name.split(".")[0]
+                names.setdefault(alias.asname or first, set()).add(alias.name if alias.asname else first)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, *([node.module] if node.module else [])])
             for alias in node.names:
-                names[alias.asname or alias.name] = f"{base}.{alias.name}"
+                if alias.name == "*" and _parse(base, root) is not None:
+                    raise LookupError(
+                        f"{package} imports * from {base}: name what it takes, or its code cannot be told"
+                    )
+                names.setdefault(alias.asname or alias.name, set()).add(f"{base}.{alias.name}")
     return names
 
 
@@ -125,17 +133,21 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 def _references(statement: ast.stmt, module: _Module, root: Path) -> Iterator[tuple[str, str]]:
-    """Places (module, definition) of first-party code that the statement's names lead to."""
+    """Places (module, definition) of first-party code that the statement's names lead to.
+
+    A name that is both defined and imported in a module may mean either: both are followed.
+    """
     package = module.name if module.path.name == "__init__.py" else module.name.rpartition(".")[0]
-    imports = {**module.imports, **_imported(statement, package)}
+    local = _imported(statement, package, root)
+    inner = {id(node.value) for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
     for node in ast.walk(statement):
-        chain = _chain(node)
+        chain = [] if id(node) in inner else _chain(node)
         if not chain:
             continue
-        if chain[0] in module.definitions and chain[0] not in imports:
+        if chain[0] in module.definitions:
             yield module.name, chain[0]
-        elif chain[0] in imports:
-            yield from _resolve([*imports[chain[0]].split("."), *chain[1:]], root)
+        for target in module.imports.get(chain[0], set()) | local.get(chain[0], set()):
+            yield from _resolve([*target.split("."), *chain[1:]], root)
 
 
 def _chain(node: ast.AST) -> list[str]:
@@ -148,22 +160,34 @@ def _chain(node: ast.AST) -> list[str]:
 
 
 def _resolve(dotted: list[str], root: Path) -> Iterator[tuple[str, str]]:
-    """Follow a dotted path: the longest prefix that is a module, then the definition in it, through re-exports."""
+    """Follow a dotted path: the longest prefix that is a module, then the definition in it, through re-exports.
+
+    A module that is used as a value, or asked for a name that it does not define, counts with all it defines.
+    """
     for length in range(len(dotted), 0, -1):
         module = _parse(".".join(dotted[:length]), root)
         if module is None:
             continue
-        if length < len(dotted):
-            name = dotted[length]
-            if name in module.definitions:
-                yield module.name, name
-            elif name in module.imports:
-                yield from _resolve([*module.imports[name].split("."), *dotted[length + 1 :]], root)
+        name = dotted[length] if length < len(dotted) else None
+        if name in MODULE_ATTRIBUTES:
+            return
+        if name in module.definitions:
+            yield module.name, str(name)
+        elif name in module.imports:
+            for target in module.imports[str(name)]:
+                yield from _resolve([*target.split("."), *dotted[length + 1 :]], root)
+        else:
+            yield from ((module.name, each) for each in module.definitions)
         return
 
 
 def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_execution_field(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.AnnAssign) else None
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == EXECUTION_FIELD
 
 
 def _hash(statements: list[ast.stmt]) -> str:
@@ -184,5 +208,5 @@ def _serialise(node: Any) -> Any:
             fields.append((name, _serialise(value)))
         return type(node).__name__, fields
     if isinstance(node, list):
-        return [_serialise(item) for item in node if not _is_docstring(item)]
+        return [_serialise(item) for item in node if not _is_docstring(item) and not _is_execution_field(item)]
     return repr(node)

@@ -58,17 +58,16 @@ def _map(store: Store, request: Request, workers: Workers, progress: Progress, f
     """Make the parts that are not there and describe all of them. Equal parts share one shard folder."""
     stage = request.stage
     keys = shard_keys(request)
+    work = store.work_folder(stage.name, request.key())
     manifests: dict[str, dict[str, Any]] = {}
     tasks: dict[str, ShardTask] = {}
     for i, key in enumerate(keys):
         sound = None if force else store.sound_shard(stage.name, key)
-        folder = store.shard_folder(stage.name, key)
         if sound is not None:
             manifests[key] = sound
         elif key not in tasks:
-            if folder.exists():
-                store.put_aside(folder)
-            tasks[key] = ShardTask(stage.name, key, i, stage.function, _arguments(request, i), store.root)
+            arguments = _arguments(request, i)
+            tasks[key] = ShardTask(stage.name, key, i, stage.function, arguments, store.root, work, replace=force)
     done, rows = len(keys) - len(tasks), 0
     progress(done, len(keys), "parts")
     for task, manifest in workers.map(list(tasks.values())):
@@ -161,9 +160,7 @@ def _publish(store: Store, request: Request, key: str, made: dict[str, Any]) -> 
     out = work / "out"
     if request.stage.kind == "map":
         out.mkdir(exist_ok=True)
-    if folder.exists():
-        store.put_aside(folder)
-    store.publish(out, folder, manifest)
+    store.publish(out, folder, manifest, replace=True)
     shutil.rmtree(work)
 
 

@@ -5,11 +5,12 @@ repeated, lost with its worker, or done twice at once without harm. The bytes do
 """
 
 import multiprocessing
-import os
+import secrets
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from pipeline.engine.store import FORMAT, Store, describe_files, digest_of
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One part of one map stage: what to call, with what, and under which key the result lies."""
+    """One part of one map stage: what to call, with what, where to work, and under which key the result lies."""
 
     stage: str
     key: str
@@ -33,14 +34,16 @@ class ShardTask:
     function: str
     arguments: dict[str, Any]
     store: Path
+    work: Path
+    replace: bool = False
 
 
 def run_shard(task: ShardTask) -> dict[str, Any]:
     """Do one task in this process and publish its result. Returns the shard's manifest."""
     store = Store(task.store)
     function = load_function(task.function)
-    aside = store.root / "work" / f"{task.stage}-{task.key}-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
+    # A name of its own: another run, or another machine's worker, may be at the same part.
+    aside = task.work / f"{task.key}-{secrets.token_hex(4)}"
     aside.mkdir(parents=True)
     start, cpu_start = time.perf_counter(), time.process_time()
     try:
@@ -57,7 +60,7 @@ def run_shard(task: ShardTask) -> dict[str, Any]:
             "stats": stats,
             "run": {"seconds": seconds, "cpu_seconds": cpu_seconds},
         }
-        store.publish(aside, store.shard_folder(task.stage, task.key), manifest)
+        return store.publish(aside, store.shard_folder(task.stage, task.key), manifest, replace=task.replace)
     except (BadInput, StageFailed, OSError):
         raise
     except Exception as error:
@@ -65,7 +68,6 @@ def run_shard(task: ShardTask) -> dict[str, Any]:
         raise StageFailed(problem) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return manifest
 
 
 class Workers:
@@ -82,13 +84,15 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        executor, self._executor = self._executor, None
+        if isinstance(executor, ProcessPoolExecutor):
+            executor.shutdown(wait=kind is None, cancel_futures=True)
+        elif executor is not None:
+            executor.shutdown(wait=kind is None)
         if kind is not None:
             # Nothing half-written is lost by it: what a task made appears by a rename or not at all.
             for child in multiprocessing.active_children():
                 child.terminate()
-        if self._executor is not None:
-            self._executor.shutdown(wait=kind is None)
-            self._executor = None
 
     def map(self, tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
         """Do all tasks, in any order, and yield each with its manifest as it ends.
@@ -101,19 +105,20 @@ class Workers:
             return
         if self._executor is None:
             self._executor = engines.start(self._config, self.jobs)
-        waiting: dict[Future[dict[str, Any]], ShardTask] = {
-            self._executor.submit(run_shard, task): task for task in tasks
-        }
+        # Workers start with the first tasks. Ctrl-C is for their parent alone, from their first moment.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            waiting: dict[Future[dict[str, Any]], ShardTask] = {
+                self._executor.submit(run_shard, task): task for task in tasks
+            }
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
         except BrokenProcessPool as error:
-            self._executor = None
             stage = tasks[0].stage
             raise StageFailed(
                 f"A worker of {stage} was killed, perhaps for want of memory: run again with fewer --jobs."
             ) from error
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.config import BadInput
 from pipeline.engine.keys import content_digest, file_sha256
-from pipeline.engine.store import Store, write_atomically
+from pipeline.engine.store import Store, read_object, write_atomically
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,7 @@ class RememberedHashes:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._path = store.root / "hashes.json"
-        try:
-            self._known: dict[str, list] = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            self._known = {}
+        self._known: dict[str, list] = read_object(self._path)
         self._changed = False
 
     def save(self) -> None:

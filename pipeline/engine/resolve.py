@@ -8,15 +8,16 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.config import identity
+from pipeline.config import BadInput, identity
 from pipeline.engine.hashes import Files
 from pipeline.engine.keys import fingerprint
 from pipeline.engine.stage import Stage
-from pipeline.engine.store import FORMAT, Artifact, Part, Store
+from pipeline.engine.store import FORMAT, Artifact, Part, Store, write_atomically
 
 Input = Artifact | Files
 NEVER_RUN = "never run"
@@ -50,21 +51,31 @@ class Request:
             "config": identity(self.config),
             "code": self.code,
             "tools": self.tools,
-            "inputs": {name: value.digest for name, value in self.inputs.items()},
+            "inputs": self._digests(),
         }
 
     def key(self) -> str:
         """The key of the whole artifact."""
-        return self._key({name: value.digest for name, value in self.inputs.items()})
+        return self._key(self._digests())
 
     def shard_key(self, part: int) -> str:
         """The key of one part of a map stage: partitioned inputs count by the digest of that part alone."""
-        digests = {name: value.digest for name, value in self.inputs.items()}
+        digests = self._digests()
         for name in self.parts:
             digests[name] = self.partitioned(name)[part].digest
         if "source" in self.stage.extras:
             digests["source name"] = self.partitioned(self.stage.parts[0])[part].source
         return self._key(digests)
+
+    def _digests(self) -> dict[str, str]:
+        """What stands for each input. A stage that reads manifests depends on the configs in them too."""
+        if "manifests" not in self.stage.extras:
+            return {name: value.digest for name, value in self.inputs.items()}
+        return {
+            name: fingerprint({"digest": value.digest, "config": value.manifest["key_document"]["config"]})
+            for name, value in self.inputs.items()
+            if isinstance(value, Artifact)
+        }
 
     def _key(self, digests: dict[str, str]) -> str:
         return fingerprint(
@@ -183,9 +194,9 @@ def accepted_as(store: Store, stage: str, implementation: str) -> str:
 
 def accept(store: Store, stage: Stage, last: dict[str, Any]) -> bool:
     """Declare that the present code and tools give what those of the manifest `last` gave; False if known already."""
-    now = fingerprint({"code": stage.code(), "tools": stage.tool_versions()})
-    was = last["implementation"]
-    if accepted_as(store, stage.name, now) == was:
+    now = accepted_as(store, stage.name, fingerprint({"code": stage.code(), "tools": stage.tool_versions()}))
+    was = accepted_as(store, stage.name, last["implementation"])
+    if now == was:
         return False
     row = {
         "stage": stage.name,
@@ -193,11 +204,19 @@ def accept(store: Store, stage: Stage, last: dict[str, Any]) -> bool:
         "same_as": was,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    with (store.root / "accepted.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    write_atomically(_accepted_path(store), "".join(json.dumps(each) + "\n" for each in [*_accepted(store), row]))
     return True
 
 
+def _accepted_path(store: Store) -> Path:
+    return store.root / "accepted.jsonl"
+
+
 def _accepted(store: Store) -> list[dict[str, str]]:
-    path = store.root / "accepted.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    path = _accepted_path(store)
+    lines = path.read_text().splitlines() if path.is_file() else []
+    try:
+        rows = [json.loads(line) for line in lines]
+        return [{name: str(row[name]) for name in ("stage", "implementation", "same_as", "at")} for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} has a line that gptmill did not write ({error}): remove that line.") from error

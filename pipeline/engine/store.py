@@ -11,8 +11,11 @@ An artifact appears whole or not at all: it is written aside, flushed to disk, i
 Paths inside manifests are relative to the store, so a store can be moved.
 """
 
+import errno
+import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +27,8 @@ from pipeline.engine.keys import content_digest, file_sha256
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SEAL = "seal"
+"""Where a manifest holds the sha256 of the rest of it."""
 CORRUPT_SUFFIX = ".corrupt"
 REPORT_FOLDER = "report/"
 """Files under this folder of an artifact (timings, metrics, plots) are listed but are no part of its digest."""
@@ -178,21 +183,33 @@ class Store:
         folder.rename(target)
         return target
 
-    def publish(self, aside: Path, folder: Path, manifest: dict[str, Any]) -> None:
-        """Give the files in `aside` their final name `folder`, manifest last. A sound earlier result wins."""
+    def publish(self, aside: Path, folder: Path, manifest: dict[str, Any], *, replace: bool = False) -> dict[str, Any]:
+        """Give the files in `aside` their final name `folder`, manifest last; returns the manifest that is there then.
+
+        A sound earlier result wins, unless it is to be replaced; a damaged one is put aside.
+        """
         for path in sorted(aside.rglob("*")):
             if path.is_file():
                 flush(path)
-        write_atomically(aside / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+        write_atomically(aside / MANIFEST, json.dumps({**manifest, SEAL: seal_of(manifest)}, indent=1, sort_keys=True))
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             earlier = read_manifest(folder)
-            if earlier is not None and not self.damage(folder, earlier):
+            if earlier is not None and not replace and not self.damage(folder, earlier):
                 shutil.rmtree(aside)
-                return
+                return earlier
             self.put_aside(folder)
-        aside.rename(folder)
+        try:
+            aside.rename(folder)
+        except OSError as error:
+            earlier = read_manifest(folder)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or earlier is None:
+                raise
+            # Somebody else was first in the meantime, with the same bytes.
+            shutil.rmtree(aside)
+            return earlier
         flush(folder.parent)
+        return manifest
 
     def relative(self, path: Path) -> str:
         """A path below the store as manifests write it."""
@@ -226,19 +243,30 @@ def file_problem(path: Path, size: int, sha256: str | None = None) -> str | None
     return "corrupt" if sha256 is not None and file_sha256(path) != sha256 else None
 
 
+def seal_of(manifest: dict[str, Any]) -> str:
+    """The sha256 of a manifest's content, by which a damaged one is known."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest in a folder, or None where it is missing or no JSON object."""
+    """The manifest in a folder, or None where it is missing or not as it was written."""
+    manifest = read_object(folder / MANIFEST)
+    return manifest if manifest.pop(SEAL, None) == seal_of(manifest) else None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where the file is missing or holds no object."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)

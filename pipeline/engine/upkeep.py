@@ -1,12 +1,11 @@
 """Looking after a store: check that its files are what they were, and delete what nothing needs."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from pipeline.engine import locks
-from pipeline.engine.store import CORRUPT_SUFFIX, Damage, Store, read_manifest
+from pipeline.engine.store import CORRUPT_SUFFIX, Damage, Store, read_manifest, read_object
 
 
 def verify(store: Store, *, full: bool) -> tuple[list[str], int]:
@@ -74,7 +73,7 @@ def _reachable(store: Store) -> set[Path]:
     """Folders of the latest artifacts of every config, of their inputs, and of the shards they refer to."""
     todo: list[tuple[str, str]] = []
     for path in (store.root / "refs").glob("*/*.json"):
-        todo += [(stage, reference["key"]) for stage, reference in json.loads(path.read_text())["stages"].items()]
+        todo += [(stage, reference["key"]) for stage, reference in read_object(path).get("stages", {}).items()]
     keep: set[Path] = set()
     while todo:
         stage, key = todo.pop()

@@ -104,6 +104,7 @@ class MillCommand:
         self.config = config
         self.store = store
         self.root = root
+        self.folder = root
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(self.root), "COLUMNS": "200"}
@@ -114,10 +115,17 @@ class MillCommand:
         if arguments[0] in {"run", "plan", "accept"}:
             command += ["-c", str(self.config)]
         done = subprocess.run(
-            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=300, check=False
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start the command as a terminal would: in a process group of its own."""
+        command = [sys.executable, "-m", "flows.cli", *arguments, "--store", str(self.store), "-c", str(self.config)]
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     def unwatched(self, jobs: int = 1) -> subprocess.Popen[bytes]:
         """Start a run without Prefect, in a process group of its own."""

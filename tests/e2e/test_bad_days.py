@@ -91,6 +91,7 @@ def test_a_full_disk(config, tmp_path):
         pytest.skip("a small disk can only be mounted by root")
     try:
         it = MillCommand(config, disk / "store")
+        assert "the disk is full" in told(it, "run", code=1)
         run = it.unwatched()
         assert run.wait(timeout=120) == 1
         log = it.store / "runs"
@@ -117,6 +118,33 @@ def test_a_full_disk(config, tmp_path):
 )
 def test_bad_arguments(arguments, sentence, config, tmp_path):
     assert sentence in told(MillCommand(config, tmp_path / "store"), *arguments, code=2)
+
+
+def test_a_configured_server_that_is_not_there(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    sentence = told(MillCommand(config, tmp_path / "store"), "run", code=2)
+    assert "PREFECT_API_URL http://127.0.0.1:9/api cannot be reached" in sentence
+
+
+def test_prefect_settings_in_the_current_folder_do_not_matter(mill, tmp_path, monkeypatch):
+    (tmp_path / "prefect.toml").write_text('[api]\nurl = "http://127.0.0.1:9/api"\n')
+    (tmp_path / "short.jsonl").write_text('{"url": "http://a.localhost/", "text": "Too short to keep."}\n')
+    it = mill(GIVEN.format(path=tmp_path / "short.jsonl"))
+    monkeypatch.setattr(it, "folder", tmp_path)
+    it("run", "--until", "extract")
+
+
+def test_an_evaluation_set_that_is_none_is_refused_before_anything_runs(mill, tmp_path):
+    (tmp_path / "items.jsonl").write_text('{"question": "?"}\n')
+    it = mill(f'[evaluate]\nsets = ["{tmp_path}/items.jsonl"]\n' + GIVEN.format(path=tmp_path / "items.jsonl"))
+    assert 'must be a .txt, or a .jsonl whose lines are objects with a "text"' in told(it, "plan", code=2)
+
+
+def test_a_corpus_too_small_to_hold_anything_out(mill, tmp_path):
+    text = "The old bridge stands where the river is narrow, and it has been there for a very long time. " * 8
+    (tmp_path / "one.jsonl").write_text(f'{{"url": "http://a.localhost/", "text": "{text}"}}\n')
+    it = mill(GIVEN.format(path=tmp_path / "one.jsonl") + "[policy]\nrules = []\n[tokenizer]\nvocab_size = 300\n")
+    assert "split is empty: 1 documents were packed in all" in told(it, "run", code=1)
 
 
 def test_a_store_in_a_place_that_cannot_be_written(config, tmp_path):

@@ -1,6 +1,7 @@
 """The whole mill, run for real: everything once, nothing twice, and after a change only what depends on it."""
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -92,12 +93,6 @@ def test_execution_settings_change_nothing(milled):
     assert set(milled.statuses(*settings).values()) == {"cached"}
 
 
-def test_a_cut_off_that_alters_no_decision_stops_the_cascade(copied):
-    done = copied("run", "--set", "policy.max_gopher_words=99999")
-    assert "1 stages ran" in done.stderr or "2 stages ran" in done.stderr
-    assert copied.statuses("--set", "policy.max_gopher_words=99999")["deduplicate"] == "cached"
-
-
 @pytest.fixture
 def project(copied, tmp_path):
     """The project's code in a folder of its own, to be edited, with a copy of the store."""
@@ -180,6 +175,53 @@ def pages(mill):
     return rows
 
 
+@pytest.mark.parametrize("before", ["scrape", "extract", "pack"])
+def test_ctrl_c_ends_a_run_soon_with_one_sentence_and_nobody_left(before, milled, tmp_path):
+    """As a terminal sends it: to the whole process group."""
+    mill = MillCommand(milled.config, tmp_path / "store")
+    shutil.copytree(milled.store / "snapshots", mill.store / "snapshots")
+    run = mill.start("run", "--jobs", "2")
+    while run.poll() is None and not any(row.get("stage") == before for row in logged(mill, run)):
+        time.sleep(0.002)
+    os.killpg(run.pid, signal.SIGINT)
+    told = run.communicate(timeout=20)[1]
+    assert run.returncode in {1, 130}
+    assert "Traceback" not in told
+    assert told.strip().splitlines()[-1].startswith("gptmill: ")
+    deadline = time.monotonic() + 10
+    while subprocess.run(["pgrep", "-g", str(run.pid)], capture_output=True, check=False).stdout or servers_of(mill):
+        assert time.monotonic() < deadline, "somebody outlived the run"
+        time.sleep(0.05)
+    mill.finish()
+    assert mill.digests() == milled.digests()
+
+
+def servers_of(mill):
+    """Processes that run in the store's Prefect folder, as its embedded server does."""
+    folders = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            folders.append(place.readlink())
+        except OSError:  # gone, or not ours
+            continue
+    return [folder for folder in folders if folder == mill.store / "prefect"]
+
+
+def test_a_killed_run_leaves_no_server_behind(milled, tmp_path):
+    mill = MillCommand(milled.config, tmp_path / "store")
+    shutil.copytree(milled.store / "snapshots", mill.store / "snapshots")
+    run = mill.start("run")
+    while run.poll() is None and not any(row["event"] == "stage" for row in logged(mill, run)):
+        time.sleep(0.01)
+    assert servers_of(mill)
+    run.kill()
+    run.communicate()
+    deadline = time.monotonic() + 10
+    while servers_of(mill):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_training_killed_after_a_checkpoint_resumes_and_gives_the_same_model(milled, tmp_path):
     mill = milled.copy(tmp_path)
     for stage in ("pretrain", "evaluate", "report"):
@@ -253,6 +295,23 @@ def test_a_damaged_snapshot_is_an_error_and_never_rebuilt(copied):
         told = copied(command, code=2).stderr
         assert "A snapshot is never rebuilt" in told
         assert str(part) in told
+
+
+def test_a_snapshot_with_an_unreadable_manifest_is_an_error_too(copied):
+    manifest = next(copied.store.glob("snapshots/*/0000/manifest.json"))
+    manifest.write_text("{")
+    for command in ("plan", "run"):
+        told = copied(command, code=2).stderr
+        assert "its manifest is missing or unreadable. A snapshot is never rebuilt" in told
+        assert str(manifest.parent) in told
+    assert manifest.read_text() == "{"
+
+
+def test_a_report_shows_the_settings_that_its_run_had(copied):
+    """Though the documents selected are the same ones, and so their digest."""
+    done = copied("run", "--set", "policy.max_gopher_words=99999")
+    assert "2 stages ran" in done.stderr
+    assert "99999" in Path(done.stdout.strip()).read_text()
 
 
 def test_only_runs_one_stage_and_refuses_a_stale_upstream(copied):

@@ -125,6 +125,53 @@ def test_a_definition_gone_or_new_is_a_change(versions):
     }
 
 
+def reached(folder, **sources):
+    """The units that pipeline.main:stage reaches in a package of these sources."""
+    code._parse.cache_clear()
+    (folder / "pipeline").mkdir(exist_ok=True)
+    for name, source in sources.items():
+        (folder / "pipeline" / f"{name}.py").write_text(textwrap.dedent(source))
+    return set(code_units(["pipeline.main:stage"], root=folder))
+
+
+HELP = "def run():\n    return 1\ndef other():\n    return 2\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "unit"),
+    [
+        (
+            "def run():\n    pass\ndef other():\n    from subprocess import run\ndef stage():\n    run()\n",
+            "main.py run",
+        ),
+        (
+            "try:\n    from pipeline.help import run\nexcept ImportError:\n    run = 1\ndef stage():\n    run()\n",
+            "help.py run",
+        ),
+        ("import pipeline.help as h\ndef stage():\n    m = h\n    m.run()\n", "help.py run"),
+        ("from pipeline import help as h\ndef stage():\n    getattr(h, 'run')()\n", "help.py run"),
+        ("def stage():\n    import pipeline.help\n    pipeline.help.run()\n", "help.py run"),
+    ],
+)
+def test_roundabout_ways_to_a_helper_are_followed(tmp_path, main, unit):
+    assert f"pipeline/{unit}" in reached(tmp_path, main=main, help=HELP)
+
+
+def test_the_place_of_a_module_is_not_what_it_does(tmp_path):
+    main = "import pipeline.help as h\ndef stage():\n    return h.__file__\n"
+    assert reached(tmp_path, main=main, help=HELP) == {"pipeline/main.py stage"}
+
+
+def test_an_import_of_everything_is_an_error_not_a_guess(tmp_path):
+    with pytest.raises(LookupError, match=r"imports \* from pipeline.help"):
+        reached(tmp_path, main="from pipeline.help import *\ndef stage():\n    run()\n", help=HELP)
+
+
+def test_execution_fields_of_a_config_do_not_count(versions):
+    fields = '    """A rule."""\n    workers: int = execution(3)\n'
+    assert changed(versions(), versions(helper={'    """A rule."""\n': fields})) == set()
+
+
 def test_an_entry_that_names_nothing_is_an_error(versions):
     versions()
     with pytest.raises(LookupError, match=r"there is no pipeline\.nowhere:f"):
