@@ -9,7 +9,7 @@ demo: environment
 	$(BIN)/gptmill run -c configs/demo.toml
 
 test: environment
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: environment
 	$(BIN)/ruff check .

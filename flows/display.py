@@ -5,7 +5,7 @@ Everything here goes to stderr; results of a command go to stdout.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,6 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from flows.plan import Decision
@@ -32,6 +31,10 @@ MARKS = {
     "done": "[green]✓[/]",
     "warning": "[red]![/]",
 }
+
+
+Bar = Callable[[int, int, str], None]
+"""Takes (done, total, words); a total of 0 means that nobody knows it."""
 
 
 class Display:
@@ -54,7 +57,7 @@ class Display:
         print(f"gptmill: {sentence}", file=sys.stderr)  # noqa: T201  (must work even where rich does not)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator["Bar"]:
+    def stage(self, name: str) -> Iterator[Bar]:
         """The progress of one stage while it runs."""
         if not self._live:
             yield QuietBar(self, name)
@@ -63,10 +66,9 @@ class Display:
             TextColumn("  [bold]{task.fields[stage]:<13}[/]"),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
-            TextColumn("{task.completed:,.0f} of {task.fields[total_text]} {task.fields[words]}"),
-            TextColumn("[dim]{task.fields[rate]}"),
+            TextColumn("{task.fields[words]}"),
+            TextColumn("[dim]{task.fields[left]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
         )
         progress = Progress(*columns, console=self.console, transient=True)
         try:
@@ -75,61 +77,72 @@ class Display:
             progress.stop()
 
 
-class Bar:
-    """Takes (done, total, words); a total of 0 means that nobody knows it."""
+class Pace:
+    """How fast it goes, measured from the first progress on: what was done before, or took to set up, is no pace."""
 
-    def __call__(self, done: int, total: int, words: str) -> None:
-        """Tell how far the stage is."""
-        raise NotImplementedError
+    def __init__(self) -> None:
+        self._done: int | None = None
+        self._since = 0.0
+        self._moving = False
+
+    def seconds_each(self, done: int) -> float | None:
+        """Seconds for each unit so far; None while nobody can tell."""
+        now = time.monotonic()
+        if self._done is None or (done != self._done and not self._moving):
+            self._moving = self._done is not None
+            self._done, self._since = done, now
+            return None
+        new = done - self._done
+        return (now - self._since) / new if new > 0 else None
+
+    @staticmethod
+    def words(seconds_each: float | None) -> str:
+        """The pace for people."""
+        if seconds_each is None:
+            return ""
+        return f" · {1 / seconds_each:,.1f}/s" if 0 < seconds_each <= 1 else f" · {seconds_each:,.1f} s each"
 
 
-class LiveBar(Bar):
+class LiveBar:
     """A bar with rate and time left."""
 
     def __init__(self, progress: Progress, stage: str) -> None:
         self._progress = progress
         self._stage = stage
-        self._start = time.monotonic()
-        self._first: int | None = None
-        self._task = TaskID(0)
+        self._pace = Pace()
+        self._task: TaskID | None = None
 
     def __call__(self, done: int, total: int, words: str) -> None:
         """Move the bar; it appears at the first call, so that a cached stage shows none."""
-        if self._first is None:
-            self._first, self._start = done, time.monotonic()
-            self._task = self._progress.add_task(
-                self._stage, total=None, stage=self._stage, words="", rate="", total_text="?"
-            )
+        if self._task is None:
+            self._task = self._progress.add_task(self._stage, stage=self._stage, words="", left="")
             self._progress.start()
-        rate = _rate(done - self._first, time.monotonic() - self._start)
-        total_text = f"{total:,}" if total else "?"
-        self._progress.update(
-            self._task, completed=done, total=total or None, words=words, rate=rate, total_text=total_text
-        )
+        each = self._pace.seconds_each(done)
+        of = f" of {total:,}" if total else ""
+        left = f"{each * (total - done):,.0f} s left" if each is not None and total > done else ""
+        shown = f"{done:,}{of} {words}{Pace.words(each)}"
+        self._progress.update(self._task, completed=done, total=total or None, words=shown, left=left)
 
 
-class QuietBar(Bar):
+class QuietBar:
     """A line now and then."""
 
     def __init__(self, display: Display, stage: str) -> None:
         self._display = display
         self._stage = stage
-        self._start = self._last = time.monotonic()
-        self._first: int | None = None
+        self._pace = Pace()
+        self._last = time.monotonic()
 
     def __call__(self, done: int, total: int, words: str) -> None:
-        """Print a line if the last one is long ago. What was done before the first call does not count as speed."""
+        """Print a line if the last one is long ago."""
+        each = self._pace.seconds_each(done)
         now = time.monotonic()
-        if self._first is None:
-            self._first, self._start = done, now
         if now - self._last < QUIET_SECONDS:
             return
         self._last = now
-        elapsed = now - self._start
-        new = done - self._first
-        left = f", {elapsed / new * (total - done):,.0f} s left" if new and total > done else ""
         of = f" of {total:,}" if total else ""
-        self._display.line("run", self._stage, f"{done:,}{of} {words} · {_rate(new, elapsed)}{left}")
+        left = f", {each * (total - done):,.0f} s left" if each is not None and total > done else ""
+        self._display.line("run", self._stage, f"{done:,}{of} {words}{Pace.words(each)}{left}")
 
 
 def headline(stage: str, manifest: dict[str, Any]) -> str:
@@ -169,12 +182,6 @@ def _dropped(reasons: dict[str, int]) -> str:
     """The reasons that took most, in brackets."""
     most = sorted(((count, reason) for reason, count in reasons.items() if count), reverse=True)[:REASONS_SHOWN]
     return f" (dropped: {', '.join(f'{reason} {count:,}' for count, reason in most)})" if most else ""
-
-
-def _rate(done: int, seconds: float) -> str:
-    if not done or seconds < 1:
-        return ""
-    return f"{done / seconds:,.1f}/s" if done >= seconds else f"{seconds / done:,.1f} s each"
 
 
 def plan_lines(decisions: list[Decision], console: Console) -> None:

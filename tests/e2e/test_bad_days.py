@@ -132,6 +132,7 @@ def test_prefect_settings_in_the_current_folder_do_not_matter(mill, tmp_path, mo
     it = mill(GIVEN.format(path=tmp_path / "short.jsonl"))
     monkeypatch.setattr(it, "folder", tmp_path)
     it("run", "--until", "extract")
+    assert [row["stage"] for row in it.log() if row["event"] == "stage"] == ["scrape", "extract"]
 
 
 def test_an_evaluation_set_that_is_none_is_refused_before_anything_runs(mill, tmp_path):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import TrainingError
@@ -57,7 +57,6 @@ def test_too_little_text_is_one_sentence(shards):
         Windows(TokenShards.open(shards, "train", VOCAB), context=100_000, seed=0)
 
 
-@settings(deadline=None)
 @given(length=st.integers(0, 200), context=st.integers(1, 40), data=st.data())
 def test_scoring_covers_every_token_once_in_order_after_what_came_before(length, context, data):
     stride = data.draw(st.integers(1, context))

@@ -108,7 +108,7 @@ vocabulary = st.lists(st.sampled_from("abc"), max_size=12).map(" ".join)
 
 
 @given(st.lists(vocabulary, max_size=5), st.lists(vocabulary, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_ledger_has_the_shares_that_plain_python_counts(rows: list[str], passages: list[str]) -> None:
     config = ContaminationConfig(ngram_words=4, min_words=2)
     with TemporaryDirectory() as folder:

@@ -151,7 +151,7 @@ def renumbered(pages: list[Page]) -> list[Page]:
 
 
 @given(corpora.map(renumbered), st.integers(1, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_fast_path_gives_what_the_rule_says_however_documents_are_cut_into_parts(
     pages: list[Page], part_rows: int
 ) -> None:
@@ -161,7 +161,7 @@ def test_the_fast_path_gives_what_the_rule_says_however_documents_are_cut_into_p
 
 
 @given(corpora.map(renumbered), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_documents_at_new_urls_of_a_later_snapshot_change_no_earlier_decision(pages: list[Page], data: Any) -> None:
     before, _ = run(pages)
     sequence, source = max((page.sequence, page.source) for page in pages)
@@ -174,7 +174,7 @@ def test_documents_at_new_urls_of_a_later_snapshot_change_no_earlier_decision(pa
 
 
 @given(corpora.map(renumbered))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nothing_is_removed_for_resembling_a_removed_document(pages: list[Page]) -> None:
     found, _ = run(pages)
     kept = {identity(page) for page, decision in found.items() if decision.keep}
@@ -182,7 +182,7 @@ def test_nothing_is_removed_for_resembling_a_removed_document(pages: list[Page])
 
 
 @given(corpora.map(renumbered), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_removed_original_brings_its_copies_back(pages: list[Page], data: Any) -> None:
     gone = data.draw(st.sampled_from(pages))
     found, _ = run(pages, unselected=frozenset([gone]))

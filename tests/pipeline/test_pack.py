@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.documents import DOCUMENTS, doc_id, write_table
@@ -57,7 +57,6 @@ def run(part: Path, vocabulary: Path, val_fraction: float) -> tuple[Path, dict[s
     return out, stats
 
 
-@settings(deadline=None)
 @given(rows=rows_of_a_part)
 def test_exactly_the_chosen_documents_are_packed_once_each_in_order(
     rows: list[tuple[list[int], bool, bool]], vocabulary: Path, tmp_path_factory: pytest.TempPathFactory

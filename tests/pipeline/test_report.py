@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.charts import loss_curve, stretches, ticks
@@ -335,7 +335,6 @@ def test_a_summary_tells_clusters_and_warnings() -> None:
     assert "- host mirror.example loses 14 of 20 documents as duplicates" in text
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.floats(1e-3, 20)), max_size=700))
 def test_a_curve_is_drawn_through_everything_within_its_frame(points: list[tuple[float, float]]) -> None:
     points = sorted(points)
@@ -350,7 +349,6 @@ def test_a_curve_is_drawn_through_everything_within_its_frame(points: list[tuple
         assert min(s.low for s in grouped) == min(y for _, y in points)
 
 
-@settings(deadline=None)
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
 def test_ticks_are_few_and_lie_within_their_range(low: float, spread: float) -> None:
     found = ticks(low, low + spread)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import BadInput
@@ -48,7 +48,6 @@ def write_tokenizer(folder: Path, ranks: dict[bytes, int], facts: str | None = N
 parts_of_documents = st.lists(st.lists(st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=6), max_size=5))
 
 
-@settings(deadline=None)
 @given(parts=parts_of_documents, data=st.data())
 def test_any_window_is_that_slice_of_the_parts_laid_end_to_end(
     parts: list[list[list[int]]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -67,7 +66,6 @@ def test_any_window_is_that_slice_of_the_parts_laid_end_to_end(
     assert window.tolist() == stream[start : start + length]
 
 
-@settings(deadline=None)
 @given(parts=parts_of_documents)
 def test_every_token_is_traced_to_its_document(
     parts: list[list[list[int]]], tmp_path_factory: pytest.TempPathFactory

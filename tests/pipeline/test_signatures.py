@@ -87,7 +87,7 @@ def test_the_kernel_hashes_words_and_ngrams_as_the_definition_does(rows: list[st
 
 
 @given(st.lists(texts, min_size=1, max_size=4), st.sampled_from([2, 16, 128, 130]), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_signatures_equal_datasketch_affine32_for_any_text_in_any_script(
     rows: list[str], num_perm: int, seed: int
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import BadInput
@@ -59,7 +59,6 @@ def run(part: Path, vocabulary: Path, **config: bool) -> tuple[list[list[int]], 
     return [flat[start : start + length] for start, length in places], ledger, stats
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.text(), max_size=8), data=st.data())
 def test_each_wanted_documents_ids_decode_to_its_text_and_the_others_have_none(
     texts: list[str], data: st.DataObject, vocabulary: Path, tmp_path_factory: pytest.TempPathFactory

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import tokenizer as module
@@ -58,20 +58,17 @@ trained_on_corpus = train(CORPUS, 600, GPT2_PATTERN)
 encoding_of_corpus = tiktoken_of(ranks_of(trained_on_corpus))
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_tiktoken_gives_the_ids_of_the_trained_tokenizer_on_any_text(text: str) -> None:
     assert encoding_of_corpus.encode_ordinary(text) == trained_on_corpus.encode(text).ids
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab é \n1!", max_size=60), min_size=1, max_size=4), st.text("ab é \n1!", max_size=80))
 def test_tiktoken_agrees_where_trained_tokens_overlap_in_every_way(texts: list[str], text: str) -> None:
     trained = train([text * 3 for text in texts], 330, GPT2_PATTERN)
     assert tiktoken_of(ranks_of(trained)).encode_ordinary(text) == trained.encode(text).ids
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_ids_decode_to_the_text(text: str) -> None:
     assert encoding_of_corpus.decode(encoding_of_corpus.encode_ordinary(text)) == text
@@ -165,7 +162,6 @@ def test_a_ledger_of_other_documents_is_refused(tmp_path: Path) -> None:
         choose(documents, language, 1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=5), st.sampled_from(" \n\u2003"), st.integers(0, 3 * LONGEST_WHITESPACE))))
 def test_pieces_join_to_the_text_and_bound_its_whitespace(runs: list[tuple[str, str, int]]) -> None:
     text = "".join(word + space * count for word, space, count in runs)
