@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+READERS = {"scrape", "extract", "language", "quality", "signatures", "contamination", "select", "tokenize"}
+
 
 def main() -> None:
     """Run, measure, print."""
@@ -43,17 +45,20 @@ def measure(store: Path, start: float, end: float) -> dict[str, Any]:
     manifests = {
         path.parent.parent.name: json.loads(path.read_text()) for path in store.glob("artifacts/*/*/manifest.json")
     }
+    # What a stage reads: pages as HTML until extract, the documents' text from then on.
+    html_bytes = manifests["extract"]["stats"]["bytes_in"]
     text_bytes = manifests["extract"]["stats"]["bytes_out"]
     stages = []
     for event in events:
-        manifest = manifests.get(event["stage"], {"rows": None, "run": {}})
+        manifest = manifests.get(event["stage"], {"rows": manifests["extract"]["stats"]["records"], "run": {}})
         run = manifest["run"]
         cpu = run.get("cpu_seconds")
         row = {"stage": event["stage"], "wall_s": event["seconds"], "cpu_s": cpu, "rows": manifest["rows"]}
-        # Rates of the stages that read documents; what training costs stands in its own figures.
-        if cpu and event["stage"] in {"extract", "language", "quality", "signatures", "contamination", "tokenize"}:
-            row["documents_s_core"] = manifest["rows"] / cpu
-            row["mb_s_core"] = text_bytes / 1e6 / cpu
+        # The rates of stages that read all documents. A crawl waits more than it computes, so its rate is by the wall.
+        if event["stage"] in READERS:
+            seconds = cpu or event["seconds"]
+            row["documents_s_core"] = manifest["rows"] / seconds
+            row["mb_s_core"] = (html_bytes if event["stage"] in {"scrape", "extract"} else text_bytes) / 1e6 / seconds
         stages.append(row)
     flow = next(row["at"] for row in log if row["event"] == "flow")
     work = sum(event["work_seconds"] for event in events)
@@ -70,10 +75,10 @@ def measure(store: Path, start: float, end: float) -> dict[str, Any]:
 
 def print_page(figures: dict[str, Any]) -> None:
     """The figures for people, on one page."""
-    print(f"\n{'stage':<14}{'wall s':>9}{'cpu s':>9}{'rows':>9}{'documents/s/core':>18}{'MB/s/core':>11}")
+    print(f"\n{'stage':<14}{'wall s':>9}{'cpu s':>9}{'rows':>11}{'documents/s/core':>18}{'MB/s/core':>11}")
     for row in figures["stages"]:
         cells = [row.get(name) for name in ("wall_s", "cpu_s", "rows", "documents_s_core", "mb_s_core")]
-        widths, digits = (9, 9, 9, 18, 11), (2, 2, 0, 0, 1)
+        widths, digits = (9, 9, 11, 18, 11), (2, 2, 0, 0, 1)
         shown = (f"{c:>{w},.{d}f}" if c is not None else " " * w for c, w, d in zip(cells, widths, digits, strict=True))
         print(f"{row['stage']:<14}{''.join(shown)}")
     print(

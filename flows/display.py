@@ -118,9 +118,8 @@ class LiveBar:
             self._task = self._progress.add_task(self._stage, stage=self._stage, words="", left="")
             self._progress.start()
         each = self._pace.seconds_each(done)
-        of = f" of {total:,}" if total else ""
         left = f"{each * (total - done):,.0f} s left" if each is not None and total > done else ""
-        shown = f"{done:,}{of} {words}{Pace.words(each)}"
+        shown = f"{_counted(done, total)}{words}{Pace.words(each)}"
         self._progress.update(self._task, completed=done, total=total or None, words=shown, left=left)
 
 
@@ -140,9 +139,13 @@ class QuietBar:
         if now - self._last < QUIET_SECONDS:
             return
         self._last = now
-        of = f" of {total:,}" if total else ""
         left = f", {each * (total - done):,.0f} s left" if each is not None and total > done else ""
-        self._display.line("run", self._stage, f"{done:,}{of} {words}{Pace.words(each)}{left}")
+        self._display.line("run", self._stage, f"{_counted(done, total)}{words}{Pace.words(each)}{left}")
+
+
+def _counted(done: int, total: int) -> str:
+    """How much of how much; nothing where neither is known."""
+    return f"{done:,} of {total:,} " if total else f"{done:,} " if done else ""
 
 
 def headline(stage: str, manifest: dict[str, Any]) -> str:
