@@ -9,8 +9,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,20 @@ def choose(config: PretrainConfig) -> Hardware:
         compile=automatic if config.compile == "auto" else config.compile == "yes",
         threads=use_threads(config.threads),
     )
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """On a CPU, the same bytes at the same number of threads.
+
+    Compiled code would else add up an embedding's gradients in whatever order its threads come.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def choose_device(name: str) -> torch.device:

@@ -23,7 +23,7 @@ from model import checkpoint
 from model.config import PretrainConfig, TrainingError
 from model.data import Ints, Windows, data_digest, scoring_windows, told
 from model.gpt import GPT
-from model.hardware import Hardware, choose, compiled_loss
+from model.hardware import Hardware, choose, compiled_loss, reproducible
 from model.metrics import Metrics, stop_signals
 from model.optim import build_optimizers, lr_at, optimizer_state, restore_optimizer_state, set_lr
 from model.score import mean_loss
@@ -74,11 +74,15 @@ def pretrain(
     hardware = choose(config)
     training = Training.start(config, encoding.n_vocab, hardware, data_digest(shards, tokenizer))
     training.resume(work)
-    if hardware.compile:
-        progress(training.state.step, config.steps, "compiling")
-    loss, compile_seconds = compiled_loss(training.model, config, hardware)
     work.mkdir(parents=True, exist_ok=True)
-    with Metrics(work / METRICS, training.state.step) as metrics, stop_signals() as stopped:
+    with (
+        reproducible(hardware.device),
+        Metrics(work / METRICS, training.state.step) as metrics,
+        stop_signals() as stopped,
+    ):
+        if hardware.compile:
+            progress(training.state.step, config.steps, "compiling")
+        loss, compile_seconds = compiled_loss(training.model, config, hardware)
         rate = 0.0
         while True:
             step = training.state.step

@@ -12,7 +12,7 @@ import torch
 from model import checkpoint
 from model.config import GPT2, TrainingError
 from model.data import Windows
-from model.hardware import choose
+from model.hardware import choose, has_compiler
 from model.pretrain import MOST_SKIPPED_IN_A_ROW, Training, pretrain
 from pipeline.shards import TokenShards
 
@@ -76,6 +76,16 @@ def test_training_learns_and_reports(run, config, changes):
 
 def test_the_same_training_gives_the_same_bytes(run, config):
     assert content(run(config, "one")[0]) == content(run(config, "two")[0])
+
+
+def test_compiled_training_on_two_threads_gives_the_same_bytes_each_time(run, config):
+    """Threads adding to few embeddings: if their order counted, a compiled sum would differ in its last bits."""
+    if not has_compiler(on_gpu=False):
+        pytest.skip("there is no C++ compiler")
+    settings = {"compile": "yes", "threads": 2, "batch_size": 8, "context": 128, "steps": 6, "warmup_steps": 2}
+    many = config.model_copy(update={**settings, "width": 128})
+    weights = {(run(many, f"work-{turn}")[0] / "model.safetensors").read_bytes() for turn in range(3)}
+    assert len(weights) == 1
 
 
 def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(run, config, shards, tokenizer, tmp_path):
