@@ -4,10 +4,8 @@ The embedded server is a process apart: Ctrl-C does not reach it, it is ended wh
 if the run is killed. It starts while Prefect is being imported. Its database lies in the store.
 """
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,10 +15,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
+from functools import partial
 from pathlib import Path
 
 from pipeline.config import BadInput, StageFailed
-from pipeline.engine.engines import PR_SET_PDEATHSIG
+from pipeline.engine.children import die_with
 
 START_SECONDS = 120.0
 """A loaded machine needs far longer than Prefect's own 20 s."""
@@ -94,12 +93,8 @@ def _start(home: Path, port: int) -> "subprocess.Popen[bytes]":
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(die_with, os.getpid()),
         )
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

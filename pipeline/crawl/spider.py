@@ -7,12 +7,8 @@ for.
 """
 
 import asyncio
-import contextlib
-import ctypes
 import ipaddress
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -35,6 +31,7 @@ from pipeline.crawl.answers import STORED_TYPES, cause, location, media_type, re
 from pipeline.crawl.frontier import Frontier, Visit
 from pipeline.crawl.spool import Row, Spool, new_row
 from pipeline.crawl.urls import host_of, is_loopback, netloc_of
+from pipeline.engine.children import die_with
 
 UNSETTLED = frozenset({"error"})
 """Outcomes that a crawl which is taken up again does not take for an answer."""
@@ -52,7 +49,6 @@ MAX_IN_FLIGHT = 256
 """Requests of all hosts together."""
 
 PROGRESS_SECONDS = 0.25
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 SETTINGS: dict[str, Any] = {
     "ROBOTSTXT_OBEY": False,  # done here, where an unreachable robots.txt forbids and a refusal is a row
@@ -265,14 +261,6 @@ def tell(message: dict[str, Any]) -> None:
     """One line to the parent."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the one that started it is gone, however that one ended."""
-    with contextlib.suppress(OSError, AttributeError):  # no prctl outside Linux
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def main() -> int:

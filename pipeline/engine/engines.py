@@ -4,7 +4,6 @@ An engine is a `concurrent.futures.Executor`. Tasks are idempotent, so an engine
 Workers of a cluster need gptmill installed and the store at the same path.
 """
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -13,9 +12,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any, Literal
 
 from pipeline.config import BadInput, Config, execution
-
-PR_SET_PDEATHSIG = 1
-"""prctl option: a signal for this process when its parent dies (linux/prctl.h)."""
+from pipeline.engine.children import die_with
 
 
 class WorkersConfig(Config):
@@ -31,7 +28,7 @@ def start(config: WorkersConfig, jobs: int) -> Executor:
     """An executor of that engine. BadInput where its library is not installed or its cluster not to be reached."""
     if config.engine == "processes":
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(jobs, mp_context=context, initializer=_die_with, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
     if not config.address:
         raise BadInput(f'workers.engine = "{config.engine}" needs workers.address: say where the cluster is.')
     try:
@@ -43,11 +40,9 @@ def start(config: WorkersConfig, jobs: int) -> Executor:
         raise BadInput(f"The {config.engine} cluster at {config.address} cannot be reached: {error}.") from error
 
 
-def _die_with(parent: int) -> None:
-    """Make the kernel kill this worker when its parent dies, and leave Ctrl-C to the parent."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+def _begin(parent: int) -> None:
+    """A worker dies with its parent, and leaves Ctrl-C to it."""
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,0 +1,17 @@
+"""Child processes that never outlive their parent, whatever way it dies."""
+
+import contextlib
+import ctypes
+import os
+import signal
+
+PR_SET_PDEATHSIG = 1
+"""prctl option: a signal for this process when its parent dies (linux/prctl.h)."""
+
+
+def die_with(parent: int) -> None:
+    """Called in a child: have the kernel kill it when the process `parent` dies, even if that just happened."""
+    with contextlib.suppress(OSError, AttributeError):  # no prctl outside Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
