@@ -2,9 +2,7 @@
 
 from pipeline.engine.stage import UNICODE, Stage
 
-SCRAPE = Stage(
-    "scrape", "pipeline.scrape:scrape", "scrape", tools=("scrapy", "protego", "w3lib", "fastwarc"), retries=2
-)
+SCRAPE = Stage("scrape", "pipeline.scrape:scrape", "scrape", tools=("aiohttp", "lxml", "idna", "fastwarc"), retries=2)
 EXTRACT = Stage(
     "extract",
     "pipeline.extract:extract",

@@ -36,6 +36,7 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 GROUPS_SHOWN = 9
 SAMPLES_SHOWN = 8
 CLUSTERS_SHOWN = 10
+HOSTS_SHOWN = 20
 
 COMPARED = (
     ("this model", "bits_per_byte"),
@@ -78,7 +79,9 @@ def report(
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(count=as_count, number=as_number, duration=as_duration, size=as_size, percent=as_percent)
+    environment.filters.update(
+        count=as_count, counts=as_number, number=as_number, duration=as_duration, size=as_size, percent=as_percent
+    )
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=config.title, **_facts(manifests, folders)
     )
@@ -105,6 +108,7 @@ def _facts(manifests: Manifests, folders: Mapping[str, Path | list[Path]]) -> di
         "funnel": _waterfall(funnel(manifests)),
         "pack": stats.get("pack", {}),
         "tokenizer": stats.get("tokenizer", {}),
+        "crawl": _crawl(stats.get("scrape", {})),
         "groups": [
             (title, _shares(select[field], select.get(total, len(select[field])), select["rows"], select["kept"]))
             for title, field, total in (
@@ -139,6 +143,19 @@ def _waterfall(rows: list[FunnelRow]) -> list[dict[str, Any]]:
             edge += count
         shown.append({"row": row, "share": row.count / whole, "losses": losses[::-1]})
     return shown
+
+
+def _crawl(scrape: Mapping[str, Any]) -> dict[str, Any]:
+    """What became of the URLs of each host: those with most URLs, what is left over, and all together."""
+    hosts = scrape.get("hosts", {})
+    ranked = sorted(hosts.items(), key=lambda item: (-item[1]["urls"], item[0]))[:HOSTS_SHOWN]
+    more = scrape.get("host_count", len(hosts)) - len(ranked)
+    return {
+        "rows": [(name or "given files", host) for name, host in ranked],
+        "more": max(more, 0),
+        "all": {name: scrape.get(name) for name in ("urls", "pages", "bytes", "outcomes", "statuses")},
+        "unreached": scrape.get("unreached", 0),
+    }
 
 
 def _shares(groups: Mapping[str, Mapping[str, int]], n_groups: int, rows: int, kept: int) -> list[dict[str, Any]]:

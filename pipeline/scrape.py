@@ -6,22 +6,24 @@ from where and with whose help it is fetched is not part of it. A snapshot is ma
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.config import BadInput, Config, execution, identity
+from pipeline.crawl.scope import WILDCARD, Scope, checked_pattern
 from pipeline.crawl.urls import canonical_url, host_of, is_loopback, netloc_of
 
 MIB = 1024 * 1024
 USER_AGENT = "gptmill/0.1"
 PYDOC = "pydoc"
 
+Pattern = Annotated[str, AfterValidator(checked_pattern)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Progress = Callable[[int, int, str], None]
 
@@ -38,7 +40,18 @@ class CrawlSource(Config):
     seeds_file: Path | None = execution(None)
     """A text file with more seeds, one a line; lines that start with # are left out."""
     hosts: list[str] = Field([])
-    """Hosts that may be visited, with :port where it is not the usual one; by default those of the seeds."""
+    """Hosts that may be visited, with :port where it is not the usual one; by default those of the seeds.
+    "*.example.org" is example.org and all below it."""
+    paths: list[str] = Field([])
+    """Beginnings of the paths that may be visited, such as /docs/; by default all. Seeds are always visited."""
+    include: list[Pattern] = Field([])
+    """Regular expressions; where there are any, one must match somewhere in a URL for it to be visited."""
+    exclude: list[Pattern] = Field([])
+    """Regular expressions; a URL in which one matches is not visited."""
+    sitemaps: bool = Field(True)
+    """Read the sitemaps that robots.txt names, where they lie on the hosts of the crawl."""
+    ignore_signals: list[Literal["noindex", "noai", "tdm"]] = Field([])
+    """Signals against use that are recorded but not obeyed: for sites of your own, or where you have a licence."""
     private_hosts: list[str] = Field([])
     """Hosts that may lie at a private address, such as a server in the local network; a port does not matter."""
     max_pages: int = Field(10_000, ge=1)
@@ -49,8 +62,14 @@ class CrawlSource(Config):
     """Bytes of one decoded page at most; a larger one is not stored."""
     max_bytes: int = Field(10 * 1024 * MIB, ge=1)
     """Bytes of all stored pages at which the crawl ends; it may pass it by eight pages."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Minutes after which the crawl ends with what it has, those before it was killed included; by default no end."""
     delay_s: float = execution(1.0, ge=0)
     """Seconds between two requests to a host; a longer Crawl-delay in its robots.txt is honoured."""
+    autothrottle: bool = execution(True)
+    """Wait longer between requests to a host that answers slowly."""
+    max_wait_s: float = execution(120.0, ge=0)
+    """Seconds of Retry-After that are waited for; a host that asks for more is left alone."""
     concurrency_per_host: int = execution(2, ge=1, le=64)
     """Requests to one host at a time."""
     timeout_s: float = execution(30.0, gt=0)
@@ -167,12 +186,16 @@ def seeds_of(source: CrawlSource) -> list[str]:
         if url is None:
             raise BadInput(f"source {source.name!r}: the seed {text!r} is no http or https URL.")
         seeds.add(url)
-        if source.contact is None and not is_loopback(host_of(url)):
-            raise BadInput(
-                f"source {source.name!r}: to crawl {host_of(url)}, set contact to an e-mail address or URL "
-                "by which its owner can reach you."
-            )
+        _require_contact(source, host_of(url))
     return sorted(seeds)
+
+
+def _require_contact(source: CrawlSource, host: str) -> None:
+    if source.contact is None and not is_loopback(host):
+        raise BadInput(
+            f"source {source.name!r}: to crawl {host}, set contact to an e-mail address or URL "
+            "by which its owner can reach you."
+        )
 
 
 def hosts_of(source: CrawlSource) -> list[str]:
@@ -181,11 +204,14 @@ def hosts_of(source: CrawlSource) -> list[str]:
         return sorted(set(map(netloc_of, seeds_of(source))))
     hosts = set()
     for host in source.hosts:
-        url = canonical_url(f"http://{host}/")
+        prefix = WILDCARD if host.startswith(WILDCARD) else ""
+        url = canonical_url(f"http://{host.removeprefix(WILDCARD)}/")
         if url is None or url.count("/") > 3:
             raise BadInput(f"source {source.name!r}: {host!r} in hosts is no host name.")
-        hosts.add(netloc_of(url))
-    outside = [seed for seed in seeds_of(source) if netloc_of(seed) not in hosts]
+        hosts.add(prefix + netloc_of(url))
+        _require_contact(source, host_of(url))
+    scope = Scope(sorted(hosts), [], [], [])
+    outside = [seed for seed in seeds_of(source) if not scope.covers(seed)]
     if outside:
         raise BadInput(
             f"source {source.name!r}: the seed {outside[0]} is on none of its hosts, {', '.join(sorted(hosts))}: "
@@ -200,15 +226,18 @@ def scrape(
     work: Path,
     segment_bytes: int = 32 * MIB,
     progress: Progress = lambda _done, _total, _unit: None,
+    earlier: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Make a sealed snapshot of `source` in the empty folder `out`; see `pipeline.crawl.seal` for its files.
 
-    `work` keeps what was fetched: a killed crawl continues from there, and ends with the same URLs, statuses and
-    payloads as an undisturbed one. Remove it once the snapshot is published, or the next crawl will find its old
-    answers.
+    `earlier` are the folders of the source's sealed snapshots, oldest first: a page that they hold is asked for
+    conditionally, and stored only where it changed. `work` keeps what was fetched: a killed crawl continues from there,
+    and ends with the same URLs, statuses and payloads as an undisturbed one. Remove it once the snapshot is published,
+    or the next crawl will find its old answers.
 
-    Returns counts: rows (records stored), pages, bytes, urls, parts, outcomes, statuses, requests, unreached (URLs met
-    that the budget left out), superseded (older captures of a given URL). Raises BadInput where no page came.
+    Returns counts: rows (records stored), pages (stored or unchanged), bytes, urls, parts, outcomes, statuses, hosts
+    (outcomes of the largest), unreached (URLs met that the budget left out), superseded (older captures of a given
+    URL). Raises BadInput where no page came.
     """
     from pipeline.crawl.seal import seal
     from pipeline.crawl.spool import Spool
@@ -221,45 +250,57 @@ def scrape(
         with Spool(work) as spool:
             superseded = read_files(spool, source.name, given_files(source), source, progress)
             _require_pages(source, spool, work)
-            return seal(spool, out, source.name, segment_bytes) | {"requests": 0, "superseded": superseded}
-    last = _crawl(source, work, progress)
+            return seal(spool, out, source.name, segment_bytes) | {"superseded": superseded}
+    last = _crawl(source, work, progress, earlier)
     with Spool(work) as spool:
         _require_pages(source, spool, work)
-        stats = seal(spool, out, source.name, segment_bytes)
-    robots = stats["outcomes"].get("robots", 0)
-    return stats | {"requests": stats["urls"] - robots, "unreached": last.get("unreached", 0)}
+        return seal(spool, out, source.name, segment_bytes) | {"unreached": last.get("unreached", 0)}
 
 
-def _crawl(source: CrawlSource, work: Path, progress: Progress) -> dict[str, Any]:
+def _crawl(source: CrawlSource, work: Path, progress: Progress, earlier: Sequence[Path]) -> dict[str, Any]:
     """Fill the spool in `work`, serving what is to be served meanwhile."""
-    from pipeline.crawl.launch import render_pydoc, run_spider
+    from pipeline.crawl.launch import render_pydoc, run_crawler
     from pipeline.crawl.serve import serve, served_hosts
     from pipeline.crawl.spool import Spool
 
-    seeds = seeds_of(source)
+    seeds, hosts = seeds_of(source), hosts_of(source)
     _forget_other(work, source_id(source, {}), Spool.remove)
     folders = [render_pydoc(work, progress) if folder == PYDOC else Path(folder) for folder in source.serve]
     served = served_hosts(folders)
     agent = USER_AGENT + (f" (+{' '.join(source.contact.split())})" if source.contact else "")
+    scope = {"hosts": hosts, "paths": source.paths, "include": source.include, "exclude": source.exclude}
     with serve(served) if served else nullcontext("") as proxy:
         job = {
             "seeds": seeds,
-            "hosts": hosts_of(source),
-            "private_hosts": [urlsplit(f"//{host}").hostname or host for host in source.private_hosts],
+            "scope": scope,
+            "named_hosts": sorted(_named_hosts(source, seeds, hosts)),
             "limits": {
                 "max_pages": source.max_pages,
                 "max_depth": source.max_depth,
                 "max_bytes": source.max_bytes,
                 "max_body_bytes": source.max_body_bytes,
             },
+            "max_seconds": None if source.max_minutes is None else source.max_minutes * 60,
+            "sitemaps": source.sitemaps,
+            "ignore_signals": source.ignore_signals,
             "delay_s": source.delay_s,
             "concurrency_per_host": source.concurrency_per_host,
+            "autothrottle": source.autothrottle,
+            "max_wait_s": source.max_wait_s,
             "timeout_s": source.timeout_s,
             "user_agent": agent,
             "proxies": dict.fromkeys(sorted(served), proxy),
+            "earlier": [str(folder) for folder in earlier],
             "spool": str(work),
         }
-        return run_spider(job, work, progress)
+        return run_crawler(job, work, progress)
+
+
+def _named_hosts(source: CrawlSource, seeds: list[str], hosts: list[str]) -> set[str]:
+    """Hosts that may lie at a private address: those that the configuration names for it, and this machine by name."""
+    private = {urlsplit(f"//{host}").hostname or host for host in source.private_hosts}
+    ours = [host_of(seed) for seed in seeds] + [host_of(f"http://{host}/") for host in hosts]
+    return private | {host for host in ours if is_loopback(host)}
 
 
 def _forget_other(work: Path, identifier: str, forget: Callable[[Path], None]) -> None:
@@ -272,22 +313,24 @@ def _forget_other(work: Path, identifier: str, forget: Callable[[Path], None]) -
 
 def _require_pages(source: CrawlSource | FileSource, spool: Any, work: Path) -> None:
     """A snapshot without a page is refused, and what led to it forgotten, so that the next run asks again."""
-    from pipeline.crawl.spool import Spool
+    from pipeline.crawl.spool import ABOUT_SITE, REVISIT, STORED, Spool
 
     outcomes: dict[str, int] = {}
     causes: list[str] = []
     for row in spool.rows():
+        if row["outcome"] in ABOUT_SITE:
+            continue
         outcomes[row["outcome"]] = outcomes.get(row["outcome"], 0) + 1
-        if row["detail"]:
+        if row["status"] == 0 and row["detail"]:
             causes.append(f"{row['url']} ({row['detail']})")
-    if outcomes.get("stored"):
+    if outcomes.get(STORED) or outcomes.get(REVISIT):
         return
     spool.close()
     Spool.remove(work)
     counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing there"
     if isinstance(source, FileSource):
         raise BadInput(f"source {source.name!r}: the given files hold no page or text ({counted}).")
-    if set(outcomes) == {"error"}:
+    if causes and len(causes) == sum(outcomes.values()):
         more = f" and {len(causes) - 1} more" if len(causes) > 1 else ""
         raise BadInput(f"source {source.name!r}: no seed could be fetched: {causes[0]}{more}.")
     raise BadInput(f"source {source.name!r}: the crawl stored no page ({counted}); check seeds, hosts and robots.txt.")

@@ -119,7 +119,7 @@ def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, sourc
     state = work / "state"
     state.mkdir(exist_ok=True)
     start = time.perf_counter()
-    stats = scrape(source, aside, state, config.segment_bytes, progress)
+    stats = scrape(source, aside, state, config.segment_bytes, progress, [folder for folder, _ in earlier])
     files = describe_files(aside)
     manifest = {
         "format": FORMAT,

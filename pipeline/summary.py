@@ -89,7 +89,10 @@ def as_count(value: float) -> str:
 
 
 def as_number(value: Any) -> str:
-    """Whole and large numbers with separators, others with four significant digits; anything else as its text."""
+    """Whole and large numbers with separators, others with four significant digits, counts by name; else its text."""
+    if isinstance(value, Mapping):
+        ranked = sorted(value.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{as_words(name)} {as_number(count)}" for name, count in ranked)
     if not is_number(value):
         return str(value)
     if isinstance(value, int) or float(value).is_integer() or abs(value) >= 1_000:

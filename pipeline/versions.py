@@ -1,9 +1,10 @@
 """Which snapshot speaks for a URL: what a source's later snapshots say of the documents in its earlier ones.
 
 A source is crawled again and again; its snapshots, in order, tell a history of each URL. A 200 replaces every older
-version, even where the new one is then filtered. 410, a permanent redirect, robots.txt and no-AI signals withdraw a
-URL at once, 404 when two snapshots in a row say so. An error, a temporary redirect or a URL not reached says nothing.
-What is withdrawn comes back with the next 200 or 304. The history is read from the url indexes alone, for all
+version, even where the new one is then filtered. 410, a permanent redirect, robots.txt and signals against indexing or
+training withdraw a URL at once, 404 when two snapshots in a row say so. An error, a temporary redirect or a URL not
+reached says nothing. What is withdrawn comes back with the next 200 or 304; a page found unchanged (`revisit`) leaves
+the version that stands. The history is read from the url indexes alone, for all
 URLs at a time.
 """
 
@@ -23,11 +24,11 @@ URLS_FILE = "urls.arrow"
 WITHDRAWING_STATUS = (301, 308, 410)
 """Moved for good (RFC 9110, 15.4.2 and 15.4.9) and gone (15.5.11)."""
 
-WITHDRAWING_OUTCOMES = ("robots", "no_ai")
+WITHDRAWING_OUTCOMES = ("robots", "noindex", "no_ai", "tdm_reserved")
 """The site forbids fetching the page, or its use for training."""
 
-SILENT_OUTCOMES = ("error", "broken")
-"""A page that began to arrive and broke off says nothing, whatever its status."""
+FRESH_OUTCOMES = ("stored", "not_html", "too_large", "empty")
+"""What a 200 can be that replaces the version before it; one that broke off says nothing."""
 
 MISSES_TO_WITHDRAW = 2
 """Snapshots in a row that must say 404."""
@@ -103,8 +104,9 @@ def _judge(
         status = index["status"].fill_null(0).to_numpy()
         outcome = index["outcome"]
         forbidden = pc.is_in(outcome, pa.array(WITHDRAWING_OUTCOMES)).to_numpy()
-        silent = pc.is_in(outcome, pa.array(SILENT_OUTCOMES)).to_numpy()
-        fresh = rows[(status == 200) & ~forbidden & ~silent]
+        said = pc.is_in(outcome, pa.array(FRESH_OUTCOMES)).to_numpy()
+        unchanged = pc.equal(outcome, "revisit").to_numpy()
+        fresh = rows[(status == 200) & said]
         stored = [codes_of[part] for part in parts if places[part].ordinal == ordinal]
         fresh = np.concatenate([fresh, *stored])
         missing = rows[status == 404]
@@ -113,7 +115,7 @@ def _judge(
         misses[missing] = missed
         version[fresh] = ordinal
         withdrawn[fresh] = False
-        withdrawn[rows[(status == 304) & ~forbidden]] = False
+        withdrawn[rows[unchanged | ((status == 304) & ~forbidden)]] = False
         withdrawn[rows[forbidden | np.isin(status, WITHDRAWING_STATUS)]] = True
         withdrawn[missing[missed >= MISSES_TO_WITHDRAW]] = True
     for part in parts:

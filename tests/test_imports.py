@@ -42,6 +42,6 @@ def test_no_import_goes_against_the_arrows(path):
 
 
 def test_planning_imports_neither_prefect_nor_torch_nor_numba():
-    code = "import sys, flows.cli; print([m for m in ('prefect', 'torch', 'numba', 'scrapy') if m in sys.modules])"
+    code = "import sys, flows.cli; print([m for m in ('prefect', 'torch', 'numba', 'aiohttp') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

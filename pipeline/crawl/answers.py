@@ -1,98 +1,213 @@
 """What an answer says: its row in the url index, and its record where it is a page to be stored."""
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from scrapy.http import HtmlResponse, Response
-from scrapy.utils.response import get_base_url
+import lxml.etree
+import lxml.html
 
-from pipeline.crawl.spool import Row, new_row
-from pipeline.crawl.urls import canonical_url, netloc_of
-from pipeline.crawl.warc import payload_digest, response_record
+from pipeline.charset import codec_for, decode
+from pipeline.crawl.fetch import Answer
+from pipeline.crawl.permissions import Permissions, TdmRep, read_permissions
+from pipeline.crawl.scope import Scope
+from pipeline.crawl.site import redirect_target
+from pipeline.crawl.sitemaps import read_sitemap
+from pipeline.crawl.spool import REVISIT, STORED, Row, new_row
+from pipeline.crawl.urls import canonical_url
+from pipeline.crawl.warc import payload_digest, response_record, revisit_record
 
-STORED_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain"})
+STORED_TYPES = ("text/html", "application/xhtml+xml", "text/plain")
+"""Media types of pages; where a server says nothing, the first is taken for granted."""
 
 MAX_LINKS = 10_000
 """Of one page, in the order of the page."""
 
-_META_ROBOTS = (
-    "//meta[translate(@name,'ROBTS','robts')='robots' or translate(@name,'GPTMIL','gptmil')='gptmill']/@content"
-)
-_LICENSE = "//*[self::a or self::link][contains(concat(' ',normalize-space(@rel),' '),' license ')]/@href"
+MAX_LINK_BYTES = 1024 * 1024
+"""Of one page's links together."""
+
+_LINKS = frozenset({"a", "area", "frame", "iframe", "link"})
+_FOLLOWED_RELATIONS = frozenset({"next", "prev", "alternate"})
+_PAGE_LINK_TYPES = frozenset({"", *STORED_TYPES})
+_REFRESH = re.compile(r"\s*[\d.]+\s*[;,]\s*(?:url\s*=)?\s*['\"]?(?P<url>[^'\"]+)", re.IGNORECASE)
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\",]+)", re.IGNORECASE)
 
 
-def read_answer(url: str, response: Response, now: int, hosts: frozenset[str]) -> tuple[Row, bytes | None]:
-    """What an answer says: its row, and its record where it is a page."""
-    row = new_row(
-        url,
-        "stored",
-        status=response.status,
-        etag=header(response, "ETag"),
-        last_modified=header(response, "Last-Modified"),
-        content_type=header(response, "Content-Type"),
-        robots=header(response, "X-Robots-Tag"),
-        fetched_at=now,
-    )
-    if (target := location(response, url)) is not None:
-        return row | {"outcome": "redirect", "links": [target]}, None
-    if response.status != 200:
-        return row | {"outcome": f"http_{response.status}"}, None
-    verdict = response.request.meta["verdict"] if response.request else {}
-    content_type = media_type(response.headers)
-    if (outcome := verdict.get("outcome")) is not None:
-        return row | {"outcome": outcome}, None
-    if content_type not in STORED_TYPES and not (content_type is None and response.body.lstrip()[:1] == b"<"):
-        return row | {"outcome": "not_html"}, None
-    if response.headers.get("Content-Encoding"):
-        return row | {"outcome": "error", "detail": "unknown Content-Encoding"}, None
-    if not response.body.strip():
+@dataclass(frozen=True)
+class Asked:
+    """What is known when an answer comes: the scope, the site's own words, and the page as an earlier snapshot has it.
+
+    `ignored` are signals that are recorded but not obeyed, of `noindex`, `noai` and `tdm`.
+    """
+
+    url: str
+    now: int
+    scope: Scope
+    tdmrep: TdmRep
+    ignored: frozenset[str] = frozenset()
+    earlier: Row | None = None
+
+
+def read_answer(asked: Asked, answer: Answer) -> tuple[Row, bytes | None]:
+    """What an answer to a page's request says: its row, and its record where it is stored or found unchanged."""
+    row = _row(asked, answer, STORED)
+    earlier = asked.earlier
+    if answer.status == 304 and earlier is not None:
+        return _unchanged(asked, answer, row, earlier)
+    if (target := redirect_target(answer, asked.url)) is not None:
+        outside = not asked.scope.covers(target)
+        detail = f"leads out of scope, to {target}" if outside else None
+        return row | {"outcome": "redirect", "links": [target], "detail": detail}, None
+    if answer.status != 200:
+        return row | {"outcome": f"http_{answer.status}"}, None
+    if answer.refused is not None:
+        return row | {"outcome": answer.refused, "detail": answer.detail}, None
+    if answer.media_type is None and answer.body.lstrip()[:1] != b"<":
+        return row | {"outcome": "not_html", "detail": "no Content-Type"}, None
+    if not answer.body.strip():
         return row | {"outcome": "empty"}, None
-    if content_type != "text/plain":
-        _read_html(row, response, hosts)
-    headers = [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, values in sorted(response.headers.items())
-        for value in values
-    ]
-    row |= {"payload_digest": payload_digest(response.body), "payload_length": len(response.body)}
-    return row, response_record(url, now, response.status, headers, response.body)
+    page = _read_html(answer, asked.url) if answer.media_type != "text/plain" else _Page()
+    permissions = _permissions(asked, answer, row, page.metas)
+    row["license"] = page.license
+    if not permissions.nofollow:
+        row["links"] = [link for link in page.links if asked.scope.covers(link) and link != asked.url]
+    if (forbidden := _forbidden(permissions, asked.ignored)) is not None:
+        return row | {"outcome": forbidden}, None
+    digest = payload_digest(answer.body)
+    row |= {"payload_digest": digest, "payload_length": len(answer.body)}
+    if earlier is not None and earlier["payload_digest"] == digest:
+        record = revisit_record(asked.url, asked.now, answer.status, answer.headers, digest, earlier["stored_at"])
+        return row | {"outcome": REVISIT}, record
+    return row, response_record(asked.url, asked.now, answer.status, answer.headers, answer.body, answer.reason)
 
 
-def _read_html(row: Row, response: Response, hosts: frozenset[str]) -> None:
-    """Fill in links, robots and licence from the page."""
-    page = HtmlResponse(response.url, headers=response.headers, body=response.body)
-    base = get_base_url(page)
-    said = [row["robots"], *page.xpath(_META_ROBOTS).getall()]
-    row["robots"] = ", ".join(filter(None, said)) or None
-    license_links = (canonical_url(link, base) for link in page.xpath(_LICENSE).getall())
-    row["license"] = next(filter(None, license_links), None)
-    if not re.search(r"\b(nofollow|none)\b", (row["robots"] or "").lower()):
-        found = (canonical_url(link, base) for link in page.xpath("//a/@href").getall()[:MAX_LINKS])
-        row["links"] = sorted({link for link in found if link and netloc_of(link) in hosts} - {row["url"]})
+def read_sitemap_answer(asked: Asked, answer: Answer) -> Row:
+    """The row of a sitemap: `links` are the pages that it names, `sitemaps` further sitemaps."""
+    row = _row(asked, answer, "sitemap")
+    if (target := redirect_target(answer, asked.url)) is not None:
+        return row | {"outcome": "redirect", "sitemaps": [target]}
+    if answer.status != 200:
+        return row | {"outcome": f"http_{answer.status}"}
+    found = read_sitemap(answer.body, asked.url)
+    return row | {
+        "links": [url for url in found.pages if asked.scope.covers(url)],
+        "sitemaps": found.sitemaps,
+        "detail": answer.detail or (None if found.pages or found.sitemaps else "it names no page"),
+    }
 
 
-def header(response: Response, name: str) -> str | None:
-    """All values of a header, joined; None where it is not there."""
-    values = [value.decode("latin-1").strip() for value in response.headers.getlist(name)]
-    return ", ".join(values) or None
+def conditions(earlier: Row | None) -> dict[str, str]:
+    """Request headers that ask for a page only if it is no longer as `earlier` has it (RFC 9110, 13.1)."""
+    if earlier is None:
+        return {}
+    named = {"If-None-Match": earlier["etag"], "If-Modified-Since": earlier["last_modified"]}
+    return {name: value for name, value in named.items() if value}
 
 
-def media_type(headers: Any) -> str | None:
-    """The media type of Content-Type, in lower case; None where nothing is said."""
-    value = (headers.get("Content-Type") or b"").decode("latin-1")
-    return value.split(";")[0].strip().lower() or None
+def _row(asked: Asked, answer: Answer, outcome: str) -> Row:
+    return new_row(
+        asked.url,
+        outcome,
+        status=answer.status,
+        etag=answer.header("ETag"),
+        last_modified=answer.header("Last-Modified"),
+        content_type=answer.header("Content-Type"),
+        fetched_at=asked.now,
+    )
 
 
-def location(response: Response, url: str) -> str | None:
-    """Where a redirect leads; None where the answer is none."""
-    value = response.headers.get("Location")
-    if not 300 <= response.status < 400 or value is None:
+def _unchanged(asked: Asked, answer: Answer, row: Row, earlier: Row) -> tuple[Row, bytes | None]:
+    """A 304: what the page said of itself still holds, and what the header says now is added."""
+    permissions = _permissions(asked, answer, row, ())
+    for name in ("etag", "last_modified", "content_type", "robots", "tdm_reserved"):
+        row[name] = earlier[name] if row[name] is None else row[name]
+    for name in ("payload_digest", "links", "license"):
+        row[name] = earlier[name]
+    if (forbidden := _forbidden(permissions, asked.ignored)) is not None:
+        return row | {"outcome": forbidden, "payload_digest": None}, None
+    record = revisit_record(
+        asked.url, asked.now, answer.status, answer.headers, earlier["payload_digest"], earlier["stored_at"]
+    )
+    return row | {"outcome": REVISIT}, record
+
+
+def _permissions(asked: Asked, answer: Answer, row: Row, metas: Iterable[tuple[str, str]]) -> Permissions:
+    """What header, page and TDM file say together; noted in `row`."""
+    permissions = read_permissions(answer.headers, metas).with_tdm_file(asked.tdmrep, asked.url)
+    row |= {"robots": permissions.said, "tdm_reserved": permissions.tdm_reserved}
+    return permissions
+
+
+def _forbidden(permissions: Permissions, ignored: frozenset[str]) -> str | None:
+    """The outcome of a page whose owner forbids what we do with it, or None."""
+    if permissions.noai and "noai" not in ignored:
+        return "no_ai"
+    if permissions.tdm_reserved and "tdm" not in ignored:
+        return "tdm_reserved"
+    return "noindex" if permissions.noindex and "noindex" not in ignored else None
+
+
+@dataclass
+class _Page:
+    """What of a page's markup concerns the crawl."""
+
+    links: tuple[str, ...] = ()
+    metas: tuple[tuple[str, str], ...] = ()
+    license: str | None = None
+
+
+def _read_html(answer: Answer, url: str) -> _Page:
+    """Links, meta elements and licence of an HTML page; of one that cannot be read, nothing."""
+    charset = _CHARSET.search(answer.header("Content-Type") or "")
+    text = decode(answer.body, codec_for(charset[1]) if charset else None)
+    if text is None:
+        return _Page()
+    parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=False)
+    try:
+        root = lxml.html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
+    except (lxml.etree.LxmlError, ValueError):
+        return _Page()
+    base = next((found for node in root.iter("base") if (found := canonical_url(node.get("href") or "", url))), url)
+    links: dict[str, None] = {}
+    metas: list[tuple[str, str]] = []
+    room = MAX_LINK_BYTES
+    for node in root.iter("meta", *_LINKS):
+        reference = _reference(node)
+        if node.tag == "meta":
+            metas.append((node.get("name") or "", node.get("content") or ""))
+        if reference is None or len(links) >= MAX_LINKS or room <= 0:
+            continue
+        link = canonical_url(reference, base)
+        if link is not None and link not in links:
+            links[link] = None
+            room -= len(link)
+    return _Page(tuple(sorted(links)), tuple(metas), license_of(root, base))
+
+
+def _reference(node: Any) -> str | None:
+    """Where a node leads to another page, as it is written; None where it does not, or must not be followed."""
+    if node.tag == "meta":
+        if (node.get("http-equiv") or "").strip().lower() != "refresh":
+            return None
+        match = _REFRESH.match(node.get("content") or "")
+        return match["url"] if match else None
+    relations = frozenset((node.get("rel") or "").lower().split())
+    if "nofollow" in relations:
         return None
-    return canonical_url(value.decode("utf-8", "replace"), url)
+    if node.tag == "link":
+        media_type = (node.get("type") or "").split(";")[0].strip().lower()
+        if not relations & _FOLLOWED_RELATIONS or media_type not in _PAGE_LINK_TYPES:
+            return None
+    found: str | None = node.get("src" if node.tag in ("frame", "iframe") else "href")
+    return found
 
 
-def cause(failure: Exception) -> str:
-    """Why nothing was answered, in words."""
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(failure).__name__.removesuffix("Error")).lower()
-    detail = " ".join(str(failure).split())
-    return f"{words}: {detail}" if detail else words
+def license_of(root: Any, base: str) -> str | None:
+    """The first licence that a page links to (`rel=license`), as a canonical URL."""
+    for node in root.iter("a", "link"):
+        if "license" in (node.get("rel") or "").lower().split():
+            found = canonical_url(node.get("href") or "", base)
+            if found is not None:
+                return found
+    return None

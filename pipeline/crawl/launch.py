@@ -26,7 +26,7 @@ class CrawlError(StageFailed):
     """The crawler's process failed; the message says where its log is."""
 
 
-def run_spider(job: dict[str, Any], work: Path, progress: Callable[[int, int, str], None]) -> dict[str, Any]:
+def run_crawler(job: dict[str, Any], work: Path, progress: Callable[[int, int, str], None]) -> dict[str, Any]:
     """Crawl what `job` describes into the spool that it names; returns the crawler's last report.
 
     Raises CrawlError where the process fails, OSError where its disk does.
@@ -37,7 +37,7 @@ def run_spider(job: dict[str, Any], work: Path, progress: Callable[[int, int, st
     last: dict[str, Any] = {}
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.crawl.spider", str(job_file), str(os.getpid())],
+            [sys.executable, "-P", "-m", "pipeline.crawl.crawler", str(job_file), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

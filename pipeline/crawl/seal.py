@@ -1,20 +1,23 @@
 """Sealing: from a spool to a snapshot that is never rewritten.
 
 Rows are sorted by canonical URL; records are copied in that order, member by member, into parts of about
-`segment_bytes` of payload; the url index says where each one went. The same spool always gives the same bytes, however
-it was filled.
+`segment_bytes` of payload; the url index says where each one went. Records of pages that an earlier snapshot holds
+(`revisit`) go into a file of their own beside the parts, so that an unchanged page costs nothing downstream. The same
+spool always gives the same bytes, however it was filled.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from pipeline.crawl.spool import Row, Spool
+from pipeline.crawl.spool import REVISIT, STORED, Row, Spool
 from pipeline.crawl.warc import UNKNOWN_DATE, warcinfo_record
+from pipeline.documents import write_table
 
 URL_INDEX = pa.schema(
     [
@@ -28,51 +31,128 @@ URL_INDEX = pa.schema(
         ("content_type", pa.string()),
         ("links", pa.list_(pa.string())),
         ("robots", pa.string()),
+        ("tdm_reserved", pa.bool_()),
         ("license", pa.string()),
         ("fetched_at", pa.timestamp("ms", tz="UTC")),
         ("depth", pa.int32()),
         ("part", pa.int32()),
         ("offset", pa.int64()),
         ("length", pa.int64()),
+        ("detail", pa.string()),
     ]
 )
 """One row a URL met, sorted. `requested_url`: what redirected here. `status`: HTTP status, 0 where nothing answered.
-`outcome`: `stored`, or why not: `robots`, `error`, `redirect`, `not_html`, `too_large`, `empty`, `broken`,
-`http_<status>`. `payload_digest`: sha256 in hex. `robots`: what X-Robots-Tag and the meta element say.
-`part`, `offset`, `length`: place of the record's gzip member."""
+`outcome`: `stored`, `revisit`, or why not; docs/store.md lists them. `payload_digest`: sha256 in hex. `robots`: what
+X-Robots-Tag and the meta element say. `tdm_reserved`: whether text and data mining is reserved, null where nothing is
+said. `part`, `offset`, `length`: place of the record's gzip member; without a part it lies in `revisits.warc.gz`.
+`detail`: what went wrong, in words."""
+
+HOSTS = pa.schema(
+    [
+        ("host", pa.string()),
+        ("urls", pa.int64()),
+        ("pages", pa.int64()),
+        ("bytes", pa.int64()),
+        ("outcomes", pa.map_(pa.string(), pa.int64())),
+        ("statuses", pa.map_(pa.int32(), pa.int64())),
+        ("robots_txt", pa.string()),
+    ]
+)
+"""One row a host (with its port), sorted: its URLs, those of them that are pages (stored or unchanged), bytes of stored
+payload, URLs by outcome and by HTTP status, and its robots.txt as it was obeyed."""
 
 PAGES = "pages.warc.gz"
 INDEX = "urls.arrow"
+HOST_COUNTS = "hosts.arrow"
+REVISITS = "revisits.warc.gz"
 
-_INDEX_BATCH = 50_000
-"""Rows held in memory at a time while the index is written."""
+LARGEST_HOSTS = 50
+"""Hosts that the returned counts tell of; `hosts.arrow` has all."""
+
+_BATCH_ROWS = 50_000
+_BATCH_LINKS = 500_000
+"""Rows, and links of these rows, held in memory at a time while the index is written."""
 
 
 def seal(spool: Spool, out: Path, name: str, segment_bytes: int) -> dict[str, Any]:
     """Write the snapshot of `spool` into the empty folder `out`; returns its counts."""
-    outcomes: dict[str, int] = {}
-    statuses: dict[str, int] = {}
-    stored = payload_bytes = 0
+    hosts: dict[str, _Host] = {}
     parts = _Parts(out, name, segment_bytes)
-    rows = _placed(spool, parts)
     with ipc.new_file(out / INDEX, URL_INDEX) as writer:
-        while batch := list(islice(rows, _INDEX_BATCH)):
+        for batch in _batches(_placed(spool, parts)):
             for row in batch:
-                outcomes[row["outcome"]] = outcomes.get(row["outcome"], 0) + 1
-                statuses[str(row["status"])] = statuses.get(str(row["status"]), 0) + 1
-                stored += row["offset"] is not None
-                payload_bytes += row["payload_length"]
+                hosts.setdefault(_host_of(row["url"]), _Host()).count(row)
             columns = {field.name: [row[field.name] for row in batch] for field in URL_INDEX}
             writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=URL_INDEX))
+    named = sorted(hosts.items())
+    write_table(pa.Table.from_pylist([host.row(name) for name, host in named], HOSTS), out / HOST_COUNTS)
+    outcomes = sum((host.outcomes for host in hosts.values()), Counter[str]())
+    statuses = sum((host.statuses for host in hosts.values()), Counter[int]())
+    largest = sorted(named, key=lambda item: (-item[1].urls, item[0]))[:LARGEST_HOSTS]
     return {
-        "rows": stored,
-        "pages": stored,
-        "bytes": payload_bytes,
+        "rows": outcomes[STORED],
+        "pages": outcomes[STORED] + outcomes[REVISIT],
+        "bytes": sum(host.bytes for host in hosts.values()),
         "urls": len(spool),
+        "host_count": len(hosts),
         "parts": parts.close(),
         "outcomes": dict(sorted(outcomes.items())),
-        "statuses": dict(sorted(statuses.items())),
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "hosts": {name: host.counts() for name, host in largest},
     }
+
+
+class _Host:
+    """The counts of one host."""
+
+    def __init__(self) -> None:
+        self.urls = self.bytes = 0
+        self.outcomes: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self._robots_txt: str | None = None
+
+    def count(self, row: Row) -> None:
+        self.urls += 1
+        self.bytes += row["payload_length"] if row["outcome"] == STORED else 0
+        self.outcomes[row["outcome"]] += 1
+        self.statuses[row["status"]] += 1
+        if row["outcome"] == "robots_txt" and row["kept"]:
+            self._robots_txt = row["kept"].encode("latin-1").decode("utf-8", "replace")
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "urls": self.urls,
+            "pages": self.outcomes[STORED] + self.outcomes[REVISIT],
+            "bytes": self.bytes,
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+        }
+
+    def row(self, name: str) -> dict[str, Any]:
+        return self.counts() | {
+            "host": name,
+            "outcomes": sorted(self.outcomes.items()),
+            "statuses": sorted(self.statuses.items()),
+            "robots_txt": self._robots_txt,
+        }
+
+
+def _host_of(url: str) -> str:
+    """Host and port of a URL; of a given file without a URL of its own, the source that it belongs to."""
+    return urlsplit(url).netloc
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    links = 0
+    for row in rows:
+        batch.append(row)
+        links += len(row["links"])
+        if len(batch) >= _BATCH_ROWS or links >= _BATCH_LINKS:
+            yield batch
+            batch, links = [], 0
+    if batch:
+        yield batch
 
 
 def _placed(spool: Spool, parts: "_Parts") -> Iterator[Row]:
@@ -84,7 +164,7 @@ def _placed(spool: Spool, parts: "_Parts") -> Iterator[Row]:
 
 
 class _Parts:
-    """The part files, one open at a time."""
+    """The part files, one open at a time, and the file of revisits."""
 
     def __init__(self, out: Path, name: str, segment_bytes: int) -> None:
         self._out = out
@@ -93,27 +173,43 @@ class _Parts:
         self._parts = 0
         self._payload_bytes = 0
         self._file: Any = None
+        self._revisits: Any = None
 
-    def add(self, record: bytes, row: Row) -> dict[str, int]:
+    def add(self, record: bytes, row: Row) -> dict[str, int | None]:
+        """Copy a record; returns its place."""
+        if row["outcome"] == REVISIT:
+            return {"part": None} | self._add_revisit(record, row)
         if self._file is None or self._payload_bytes + row["payload_length"] > self._segment_bytes:
             self._next(row["fetched_at"] or UNKNOWN_DATE)
-        offset = self._file.tell()
-        self._file.write(record)
         self._payload_bytes += row["payload_length"]
-        return {"part": self._parts - 1, "offset": offset, "length": len(record)}
+        return {"part": self._parts - 1} | _append(self._file, record)
 
     def close(self) -> int:
-        """Close the last part; returns how many there are."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close what is open; returns how many parts there are."""
+        for file in (self._file, self._revisits):
+            if file is not None:
+                file.close()
         return self._parts
 
+    def _add_revisit(self, record: bytes, row: Row) -> dict[str, int | None]:
+        if self._revisits is None:
+            self._revisits = (self._out / REVISITS).open("wb")
+            self._revisits.write(warcinfo_record(self._name, REVISITS, row["fetched_at"] or UNKNOWN_DATE))
+        return _append(self._revisits, record)
+
     def _next(self, fetched_at: int) -> None:
-        self.close()
-        folder = self._out / f"part-{self._parts:05d}"
+        if self._file is not None:
+            self._file.close()
+        part = f"part-{self._parts:05d}"
+        folder = self._out / part
         folder.mkdir()
         self._file = (folder / PAGES).open("wb")
-        self._file.write(warcinfo_record(self._name, self._parts, fetched_at))
+        self._file.write(warcinfo_record(self._name, f"{part}.warc.gz", fetched_at))
         self._parts += 1
         self._payload_bytes = 0
+
+
+def _append(file: Any, record: bytes) -> dict[str, int | None]:
+    offset = file.tell()
+    file.write(record)
+    return {"offset": offset, "length": len(record)}

@@ -18,6 +18,15 @@ from pipeline.crawl.warc import read_member
 
 Row = dict[str, Any]
 
+STORED = "stored"
+"""The outcome of a page whose payload stands in the snapshot."""
+
+REVISIT = "revisit"
+"""The outcome of a page that is as an earlier snapshot has it: a 304, or the same payload again."""
+
+ABOUT_SITE = ("robots_txt", "tdmrep", "sitemap")
+"""Outcomes of files that are about the site and no pages."""
+
 _SYNC_SECONDS = 2.0
 """A killed process loses nothing; a power cut loses at most what came in this time."""
 
@@ -139,13 +148,17 @@ def new_row(url: str, outcome: str, **facts: Any) -> Row:
         "content_type": None,
         "links": [],
         "robots": None,
+        "tdm_reserved": None,
         "license": None,
         "fetched_at": None,
         "depth": 0,
         "offset": None,
         "length": None,
-        "payload_length": 0,  # bytes of the stored payload; not a column
-        "detail": None,  # what went wrong, for messages and logs; not a column
+        "detail": None,
+        # Not columns of the index:
+        "payload_length": 0,  # bytes of the stored payload
+        "sitemaps": [],  # that robots.txt or a sitemap names
+        "kept": None,  # the text of a file about the site, for a crawl that is taken up again
     }
     unknown = facts.keys() - row.keys()
     if unknown:

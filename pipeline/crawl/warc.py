@@ -2,14 +2,15 @@
 
 The same facts always give the same bytes: the record's id is a hash of what it holds, and gzip carries no time.
 A body is stored decoded: headers that described its coding on the wire are renamed to `X-Crawler-…`, as Common Crawl
-does (Content-Encoding is gone by then where Scrapy decoded it), and Content-Length is the stored body's.
+does, and Content-Length is the stored body's.
 """
 
 import hashlib
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from http.client import responses
 
 UNKNOWN_DATE = 0
@@ -18,6 +19,7 @@ UNKNOWN_DATE = 0
 _WIRE_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
 _COMPRESSION_LEVEL = 6
 _SOFTWARE = "gptmill/0.1"
+_HTTP_RESPONSE = "application/http;msgtype=response"
 
 
 def payload_digest(payload: bytes) -> str:
@@ -29,15 +31,22 @@ def response_record(
     url: str, fetched_at: int, status: int, headers: Iterable[tuple[str, str]], body: bytes, reason: str | None = None
 ) -> bytes:
     """A `response` record of the decoded `body`, fetched `fetched_at` milliseconds after the epoch."""
-    lines = [f"HTTP/1.1 {status} {responses.get(status, '') if reason is None else reason}".rstrip()]
-    for name, value in headers:
-        prefix = "X-Crawler-" if name.lower() in _WIRE_HEADERS else ""
-        lines.append(f"{prefix}{name}: {_one_line(value)}")
-    lines.append(f"Content-Length: {len(body)}")
-    head = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
-    return _record(
-        "response", url, fetched_at, "application/http;msgtype=response", head + body, [_payload_header(body)]
-    )
+    head = _http_head(status, reason, [*_renamed(headers), ("Content-Length", str(len(body)))])
+    return _record("response", url, fetched_at, _HTTP_RESPONSE, head + body, [_payload_header(body)])
+
+
+def revisit_record(
+    url: str, fetched_at: int, status: int, headers: Iterable[tuple[str, str]], digest: str, stored_at: int
+) -> bytes:
+    """A `revisit` record: the payload, of sha256 `digest`, is still the one fetched `stored_at` (WARC 1.1, 6.7)."""
+    profile = "server-not-modified" if status == HTTPStatus.NOT_MODIFIED else "identical-payload-digest"
+    fields = [
+        ("WARC-Profile", f"http://netpreserve.org/warc/1.1/revisit/{profile}"),
+        ("WARC-Refers-To-Target-URI", url),
+        ("WARC-Refers-To-Date", _date(stored_at)),
+        ("WARC-Payload-Digest", f"sha256:{digest}"),
+    ]
+    return _record("revisit", url, fetched_at, _HTTP_RESPONSE, _http_head(status, None, _renamed(headers)), fields)
 
 
 def conversion_record(url: str, fetched_at: int, text: bytes) -> bytes:
@@ -45,7 +54,7 @@ def conversion_record(url: str, fetched_at: int, text: bytes) -> bytes:
     return _record("conversion", url, fetched_at, "text/plain; charset=utf-8", text, [_payload_header(text)])
 
 
-def warcinfo_record(name: str, part: int, fetched_at: int) -> bytes:
+def warcinfo_record(name: str, file: str, fetched_at: int) -> bytes:
     """The record at the head of a part, saying what wrote it."""
     fields = {
         "software": _SOFTWARE,
@@ -55,7 +64,7 @@ def warcinfo_record(name: str, part: int, fetched_at: int) -> bytes:
         "robots": "obey",
     }
     block = "".join(f"{key}: {_one_line(value)}\r\n" for key, value in fields.items()).encode()
-    filename = ("WARC-Filename", f"{name}-part-{part:05d}.warc.gz")
+    filename = ("WARC-Filename", f"{name}-{file}")
     return _record("warcinfo", None, fetched_at, "application/warc-fields", block, [filename])
 
 
@@ -72,7 +81,7 @@ def read_member(member: bytes) -> bytes | None:
 def _record(
     kind: str, url: str | None, fetched_at: int, content_type: str, block: bytes, more: list[tuple[str, str]]
 ) -> bytes:
-    date = datetime.fromtimestamp(fetched_at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    date = _date(fetched_at)
     name = hashlib.sha256(f"{kind} {url} {date} {more} ".encode() + block).digest()[:16]
     fields = [
         ("WARC-Type", kind),
@@ -86,6 +95,21 @@ def _record(
     head = "WARC/1.1\r\n" + "".join(f"{key}: {value}\r\n" for key, value in fields) + "\r\n"
     deflater = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, wbits=31)
     return deflater.compress(head.encode() + block + b"\r\n\r\n") + deflater.flush()
+
+
+def _http_head(status: int, reason: str | None, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"HTTP/1.1 {status} {responses.get(status, '') if reason is None else _one_line(reason)}".rstrip()]
+    lines += [f"{name}: {_one_line(value)}" for name, value in headers]
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
+
+
+def _renamed(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for name, value in headers:
+        yield ("X-Crawler-" if name.lower() in _WIRE_HEADERS else "") + name, value
+
+
+def _date(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _payload_header(payload: bytes) -> tuple[str, str]:

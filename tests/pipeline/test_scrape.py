@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from pipeline.config import BadInput
 from pipeline.crawl.seal import INDEX, PAGES
+from pipeline.crawl.spool import ABOUT_SITE
 from pipeline.documents import read_table
 from pipeline.scrape import CrawlSource, FileSource, ScrapeConfig, scrape, source_id
 
@@ -52,7 +53,12 @@ def crawl(source: CrawlSource, folder: Path, segment_bytes: int = 10_000) -> tup
     out = folder / "out"
     out.mkdir(parents=True)
     stats = scrape(source, out, folder / "work", segment_bytes)
-    return {row["url"]: row for row in read_table(out / INDEX).to_pylist()}, stats
+    return pages_of(out), stats
+
+
+def pages_of(out: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the url index by URL, without those of the files about a site."""
+    return {row["url"]: row for row in read_table(out / INDEX).to_pylist() if row["outcome"] not in ABOUT_SITE}
 
 
 def facts(rows: dict[str, dict[str, Any]]) -> set[tuple[str, int, str | None]]:
@@ -98,7 +104,11 @@ def test_a_crawl_stores_pages_and_has_a_row_for_everything_else(tmp_path: Path) 
     assert rows["http://b.localhost/"]["license"] == "http://b.localhost/license"
     assert rows["http://b.localhost/"]["robots"] == "noarchive"
     assert stats["rows"] == 4
-    assert sum(stats["outcomes"].values()) == len(rows)
+    assert {outcome: stats["outcomes"][outcome] for outcome in ("robots_txt", "tdmrep")} == {
+        "robots_txt": 2,
+        "tdmrep": 2,
+    }
+    assert sum(stats["outcomes"].values()) == len(rows) + 4
     records = {
         record.headers["WARC-Target-URI"]: record.reader.read()
         for record in ArchiveIterator(str(tmp_path / "out/part-00000" / PAGES), parse_http=True)
@@ -158,9 +168,9 @@ def test_a_killed_crawl_continues_and_ends_like_an_undisturbed_one(tmp_path: Pat
     assert journal.read_bytes() == answered, "the crawler outlived its parent"
     assert answered.count(b"\n") < len(expected)
     rows = scrape(source_of(site), out, work)
-    assert rows["urls"] == len(expected)
+    assert rows["urls"] == len(expected) + len(ABOUT_SITE) - 1  # robots.txt and tdmrep.json
     assert journal.read_bytes().startswith(answered)
-    assert facts({row["url"]: row for row in read_table(out / INDEX).to_pylist()}) == facts(expected)
+    assert facts(pages_of(out)) == facts(expected)
 
 
 @contextmanager
@@ -189,7 +199,7 @@ def web(answer: Any, address: str = "127.0.0.1") -> Iterator[str]:
 def test_a_body_is_stored_decoded_and_bombs_and_endless_redirects_are_rows(tmp_path: Path) -> None:
     def answer(path: str) -> tuple[int, dict[str, str], bytes]:
         packed = {"Content-Type": "text/html", "Content-Encoding": "gzip"}
-        if path == "/robots.txt":
+        if path in ("/robots.txt", "/.well-known/tdmrep.json"):
             return 404, {}, b""
         if path == "/":
             return 200, packed, gzip.compress(html("/bomb", "/r0", "/late").encode())
@@ -204,7 +214,8 @@ def test_a_body_is_stored_decoded_and_bombs_and_endless_redirects_are_rows(tmp_p
         rows, _ = crawl(source, tmp_path)
     outcomes = {url.removeprefix(base): row["outcome"] for url, row in rows.items()}
     assert (outcomes["/"], outcomes["/bomb"], outcomes["/late"]) == ("stored", "too_large", "too_large")
-    assert sum(outcome == "redirect" for outcome in outcomes.values()) == 11
+    assert sum(outcome == "redirect" for outcome in outcomes.values()) == 10
+    assert outcomes["/r10"] == "too_many_redirects"
     records = ArchiveIterator(str(tmp_path / "out/part-00000" / PAGES), parse_http=True)
     record = next(record for record in records if record.headers["WARC-Type"] == "response")
     assert record.reader.read() == html("/bomb", "/r0", "/late").encode()
@@ -304,7 +315,7 @@ def test_impossible_configurations_are_refused(config: dict[str, Any], message: 
 def test_the_configuration_imports_nothing_heavy() -> None:
     script = "import sys, pipeline.scrape; print(*{m.partition('.')[0] for m in sys.modules})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"scrapy", "twisted", "fastwarc", "resiliparse", "lxml"} & set(done.stdout.split())
+    assert not {"aiohttp", "asyncio", "fastwarc", "resiliparse", "lxml", "pyarrow"} & set(done.stdout.split())
 
 
 def test_the_demo_evaluation_set_is_quoted_in_the_demo_site() -> None:

@@ -131,6 +131,9 @@ def test_a_200_supersedes_even_where_it_is_then_filtered(tmp_path: Path) -> None
         not_there(U, 301, "redirect"),
         not_there(U, 308, "redirect"),
         not_there(U, 0, "robots"),
+        not_there(U, 200, "noindex"),
+        not_there(U, 200, "no_ai"),
+        not_there(U, 304, "tdm_reserved"),
     ],
 )
 def test_gone_moved_and_forbidden_pages_are_withdrawn_at_once(tmp_path: Path, withdrawal: Visit) -> None:
@@ -161,6 +164,21 @@ def test_a_404_withdraws_when_two_snapshots_in_a_row_say_so(
     tmp_path: Path, later: tuple[int, ...], expected: str | None
 ) -> None:
     assert history(tmp_path, Visit(U), *(not_there(U, status, "x") for status in later)) == [expected]
+
+
+@pytest.mark.parametrize("status", [200, 304])
+def test_a_page_found_unchanged_keeps_the_version_that_stands(tmp_path: Path, status: int) -> None:
+    assert history(tmp_path, Visit(U), Visit(U), not_there(U, status, "revisit")) == ["superseded", None]
+
+
+@pytest.mark.parametrize("status", [200, 304])
+def test_a_withdrawn_page_comes_back_where_it_is_found_unchanged(tmp_path: Path, status: int) -> None:
+    assert history(tmp_path, Visit(U), not_there(U, 410), not_there(U, status, "revisit")) == [None]
+
+
+@pytest.mark.parametrize("outcome", ["broken", "timeout", "bad_headers", "error"])
+def test_an_answer_that_went_wrong_says_nothing_whatever_its_status(tmp_path: Path, outcome: str) -> None:
+    assert history(tmp_path, Visit(U), not_there(U, 200, outcome)) == [None]
 
 
 def test_a_withdrawn_page_comes_back_with_the_next_200(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.crawl.frontier import Frontier
+from pipeline.crawl.scope import Scope
 from pipeline.crawl.seal import INDEX, PAGES, seal
 from pipeline.crawl.spool import Row, Spool, new_row
 from pipeline.crawl.warc import conversion_record, payload_digest
@@ -82,10 +83,11 @@ def test_the_latest_answer_of_a_url_counts(tmp_path: Path) -> None:
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_what_a_crawl_stores_does_not_depend_on_the_order_of_answers(chance: random.Random, max_pages: int) -> None:
     urls = [f"http://h/{number}" for number in range(40)]
+    scope = Scope(["h"], [], [], [])
     web = {url: (chance.choice(["stored", "stored", "http_404", "redirect"]), chance.sample(urls, 4)) for url in urls}
 
     def crawl() -> list[str]:
-        frontier = Frontier(urls[:2], ["h"], max_pages=max_pages, max_depth=5, max_bytes=10**9, max_body_bytes=10)
+        frontier = Frontier(urls[:2], scope, max_pages=max_pages, max_depth=5, max_bytes=10**9, max_body_bytes=10)
         stored = []
         while visits := frontier.wave():
             for visit in visits:

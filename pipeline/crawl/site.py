@@ -1,0 +1,109 @@
+"""What a site says about itself before any page: robots.txt and the TDM reservation file."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pipeline.crawl.fetch import Answer, Failure
+from pipeline.crawl.permissions import TdmRep, parse_tdmrep
+from pipeline.crawl.robots import Robots, parse_robots
+from pipeline.crawl.spool import Row, new_row
+from pipeline.crawl.urls import canonical_url
+from pipeline.crawl.warc import payload_digest
+
+ROBOTS_MAX_BYTES = 500 * 1024
+"""RFC 9309, 2.5: a crawler must read at least so much; the rest of a longer one is not read."""
+
+TDMREP_MAX_BYTES = 500 * 1024
+
+MAX_REDIRECTS = 5
+"""RFC 9309, 2.3.1.2, also to other hosts."""
+
+MAX_AGE_MS = 24 * 3600 * 1000
+"""RFC 9309, 2.4: after a day robots.txt is asked for again."""
+
+ROBOTS_PATH = "/robots.txt"
+TDMREP_PATH = "/.well-known/tdmrep.json"
+
+_PASSED_ON = ("private_address", "gave_up")
+"""Failures that say more of a page's fate than that robots.txt could not be had."""
+
+Ask = Callable[[str, int], Awaitable[Answer | Failure]]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The rules of an origin; `missing` is why robots.txt could not be had, and then nothing is allowed."""
+
+    origin: str
+    robots: Robots = field(default_factory=lambda: parse_robots(b""))
+    tdmrep: TdmRep = field(default_factory=lambda: parse_tdmrep(b""))
+    missing: Failure | None = None
+    rows: tuple[Row, ...] = ()
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a canonical URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_about_site(url: str) -> bool:
+    """Whether a canonical URL is one of the files that `read_site` asks for."""
+    return urlsplit(url).path in (ROBOTS_PATH, TDMREP_PATH)
+
+
+async def read_site(origin: str, ask: Ask, now: Callable[[], int]) -> Site:
+    """Ask for an origin's two files. `ask` gives the answer to a URL, of at most so many bytes."""
+    row, body, missing = await _read(origin + ROBOTS_PATH, "robots_txt", ROBOTS_MAX_BYTES, ask, now)
+    if missing is not None:
+        return Site(origin, missing=missing, rows=(row,))
+    robots = parse_robots(body)
+    named = (canonical_url(place, origin) for place in robots.sitemaps)
+    row["sitemaps"] = [place for place in named if place is not None]
+    tdm_row, tdm_body, _ = await _read(origin + TDMREP_PATH, "tdmrep", TDMREP_MAX_BYTES, ask, now)
+    return Site(origin, robots, parse_tdmrep(tdm_body), None, (row, tdm_row))
+
+
+def remembered_site(origin: str, rows: dict[str, Row], now: int) -> Site | None:
+    """The site as an earlier process read it; None where it did not, or more than a day ago."""
+    robots, tdmrep = rows.get(origin + ROBOTS_PATH), rows.get(origin + TDMREP_PATH)
+    if robots is None or tdmrep is None or robots["kept"] is None or now - robots["fetched_at"] > MAX_AGE_MS:
+        return None
+    bodies = ((row["kept"] or "").encode("latin-1") for row in (robots, tdmrep))
+    return Site(origin, parse_robots(next(bodies)), parse_tdmrep(next(bodies)), None, (robots, tdmrep))
+
+
+async def _read(
+    url: str, outcome: str, max_bytes: int, ask: Ask, now: Callable[[], int]
+) -> tuple[Row, bytes, Failure | None]:
+    """The row and the body of a file, following redirects; for robots.txt also why it must be taken to forbid all.
+
+    An answer in the 400s says that there are no rules, one in the 500s or none forbids (RFC 9309, 2.3.1.3 and 2.3.1.4).
+    """
+    place: str | None = url
+    for _ in range(MAX_REDIRECTS + 1):
+        assert place is not None
+        reply = await ask(place, max_bytes)
+        if isinstance(reply, Failure):
+            word = reply.outcome if reply.unreachable or reply.outcome in _PASSED_ON else "robots_unreachable"
+            row = new_row(url, outcome, fetched_at=now(), detail=str(reply))
+            return row, b"", Failure(word, f"{url}: {reply}")
+        answer = reply
+        place = redirect_target(answer, place)
+        if place is None:
+            break
+    row = new_row(url, outcome, status=answer.status, fetched_at=now(), content_type=answer.header("Content-Type"))
+    if answer.status >= 500 or answer.status == 429:
+        return row, b"", Failure("robots_unreachable", f"{url} answered {answer.status}")
+    body = answer.body if 200 <= answer.status < 300 else b""
+    row |= {"kept": body.decode("latin-1"), "payload_digest": payload_digest(body) if body else None}
+    if place is not None:
+        row["detail"] = f"more than {MAX_REDIRECTS} redirects"
+    return row, body, None
+
+
+def redirect_target(answer: Answer, url: str) -> str | None:
+    """Where a redirect leads, as a canonical URL; None where the answer is none or it leads nowhere."""
+    value = answer.header("Location")
+    return canonical_url(value, url) if 300 <= answer.status < 400 and value is not None else None
