@@ -6,7 +6,6 @@ import json
 import math
 import os
 import secrets
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import dag, server
+from flows import dag, interrupt, server
 from flows.config import DEFAULT_CONFIG, DEFAULT_STORE, as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.plan import Decision, Mill, plan, refuse_unknown_stage
@@ -136,7 +135,7 @@ def parser() -> Parser:
 def _run(options: argparse.Namespace, display: Display) -> int:
     mill = _mill(options)
     selection = Selection(mill, only=options.only, until=options.until, force=options.force)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt.listen()
     with Session(mill, selection, options.jobs, display) as session:
         decisions = session.start({"arguments": sys.argv[1:], "jobs": options.jobs})
         wanted = [decision for decision in decisions if decision.stage in selection.wanted]
@@ -150,11 +149,6 @@ def _run(options: argparse.Namespace, display: Display) -> int:
                 run_flow(session, served=served)
     _tell_end(session, display)
     return DONE
-
-
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    """A request to end is taken like Ctrl-C: children are ended, what is done is kept."""
-    raise KeyboardInterrupt
 
 
 def _intention(decisions: list[Decision]) -> str:

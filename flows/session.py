@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from flows import stages
+from flows import interrupt, stages
 from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
 from pipeline import snapshots
@@ -116,6 +116,7 @@ class Session:
         self, stage: Stage, section: str, config: BaseModel, inputs: dict[str, Input]
     ) -> tuple[Artifact, str, list[str]]:
         """Do one stage or find it done. Returns the artifact, `cached` or `run`, and why it ran."""
+        interrupt.check()
         start = time.perf_counter()
         forced = self.selection.force == stage.name
         if stage is stages.SCRAPE:

@@ -8,7 +8,7 @@ EXTRACT = Stage(
     "pipeline.extract:extract",
     "map",
     parts=("pages",),
-    tools=("resiliparse", "trafilatura", "fastwarc", "pyarrow", UNICODE),
+    tools=("resiliparse", "trafilatura", "lxml", "justext", "fastwarc", "pyarrow", UNICODE),
     extras=("source",),
 )
 LANGUAGE = Stage(

@@ -317,12 +317,14 @@ def _require_pages(source: CrawlSource | FileSource, spool: Any, work: Path) -> 
 
     outcomes: dict[str, int] = {}
     causes: list[str] = []
+    answered = 0
     for row in spool.rows():
         if row["outcome"] in ABOUT_SITE:
             continue
         outcomes[row["outcome"]] = outcomes.get(row["outcome"], 0) + 1
-        if row["status"] == 0 and row["detail"]:
+        if row["detail"]:
             causes.append(f"{row['url']} ({row['detail']})")
+        answered += row["status"] != 0
     if outcomes.get(STORED) or outcomes.get(REVISIT):
         return
     spool.close()
@@ -330,7 +332,9 @@ def _require_pages(source: CrawlSource | FileSource, spool: Any, work: Path) -> 
     counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "nothing there"
     if isinstance(source, FileSource):
         raise BadInput(f"source {source.name!r}: the given files hold no page or text ({counted}).")
-    if causes and len(causes) == sum(outcomes.values()):
-        more = f" and {len(causes) - 1} more" if len(causes) > 1 else ""
-        raise BadInput(f"source {source.name!r}: no seed could be fetched: {causes[0]}{more}.")
-    raise BadInput(f"source {source.name!r}: the crawl stored no page ({counted}); check seeds, hosts and robots.txt.")
+    first = f": {causes[0]}" + (f" and {len(causes) - 1:,} more" if len(causes) > 1 else "") if causes else ""
+    if causes and not answered:
+        raise BadInput(f"source {source.name!r}: no seed could be fetched{first}.")
+    raise BadInput(
+        f"source {source.name!r}: the crawl stored no page ({counted}{first}); check seeds, hosts and robots.txt."
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import lxml.etree
 import lxml.html
 
-from pipeline.charset import codec_for, decode
+from pipeline.charset import decode
 from pipeline.crawl.fetch import Answer
 from pipeline.crawl.permissions import Permissions, TdmRep, read_permissions
 from pipeline.crawl.scope import Scope
@@ -17,6 +17,7 @@ from pipeline.crawl.sitemaps import read_sitemap
 from pipeline.crawl.spool import REVISIT, STORED, Row, new_row
 from pipeline.crawl.urls import canonical_url
 from pipeline.crawl.warc import payload_digest, response_record, revisit_record
+from pipeline.license import license_link
 
 STORED_TYPES = ("text/html", "application/xhtml+xml", "text/plain")
 """Media types of pages; where a server says nothing, the first is taken for granted."""
@@ -160,7 +161,7 @@ class _Page:
 def _read_html(answer: Answer, url: str) -> _Page:
     """Links, meta elements and licence of an HTML page; of one that cannot be read, nothing."""
     charset = _CHARSET.search(answer.header("Content-Type") or "")
-    text = decode(answer.body, codec_for(charset[1]) if charset else None)
+    text = decode(answer.body, charset[1] if charset else None)
     if text is None:
         return _Page()
     parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=False)
@@ -182,7 +183,7 @@ def _read_html(answer: Answer, url: str) -> _Page:
         if link is not None and link not in links:
             links[link] = None
             room -= len(link)
-    return _Page(tuple(sorted(links)), tuple(metas), license_of(root, base))
+    return _Page(tuple(sorted(links)), tuple(metas), _license(root, base))
 
 
 def _reference(node: Any) -> str | None:
@@ -203,11 +204,8 @@ def _reference(node: Any) -> str | None:
     return found
 
 
-def license_of(root: Any, base: str) -> str | None:
-    """The first licence that a page links to (`rel=license`), as a canonical URL."""
-    for node in root.iter("a", "link"):
-        if "license" in (node.get("rel") or "").lower().split():
-            found = canonical_url(node.get("href") or "", base)
-            if found is not None:
-                return found
-    return None
+def _license(root: Any, base: str) -> str | None:
+    """The licence that a page links to, as a canonical URL."""
+    links = ((node.get("rel") or "", node.get("href") or "") for node in root.iter("a", "area", "link"))
+    found = license_link(links, base)
+    return None if found is None else canonical_url(found)

@@ -1,27 +1,26 @@
 """Given files as a source: WARC and WET (Common Crawl's included), plain text, JSONL and Parquet.
 
-Pages keep their URL, date and HTTP headers; texts become `conversion` records. A damaged record is a row that says so,
-and the good ones after it are read; a file that is damaged as a whole, or rows that cannot be understood, are BadInput.
+Pages keep their URL, date and HTTP headers; texts become `conversion` records. A damaged record or line is a row that
+says so, and the good ones after it are read; a file of which nothing can be understood is BadInput.
 """
 
-import gzip
-import io
-import json
-import mmap
-import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from pipeline.config import BadInput
+from pipeline.crawl.given_rows import DAMAGED_GZIP, TableRow, jsonl_rows, opened, parquet_rows
 from pipeline.crawl.spool import Row, Spool, new_row
 from pipeline.crawl.urls import canonical_url
 from pipeline.crawl.warc import UNKNOWN_DATE, conversion_record, payload_digest, response_record
 
+if TYPE_CHECKING:
+    from pipeline.archive import Record
+
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Of one given record or text, decoded; a larger one is a row without a record."""
+"""Of one given record or text, as stored and decoded; a larger one is a row without a record."""
 
 PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain"})
 
@@ -35,9 +34,6 @@ FORMATS = {
     ".text": "text",
     ".md": "text",
 }
-
-_PARQUET_BATCH = 1024
-_RECORD_START = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]|WARC/1\.")
 
 Found = tuple[Row, bytes | None]
 
@@ -100,93 +96,60 @@ def _found(file: Path, kind: str, prefix: str, settings: Settings) -> Iterator[F
         return _warc(file, prefix)
     if kind == "text":
         return _text(file, prefix)
-    rows = _jsonl_rows(file) if kind == "jsonl" else _parquet_rows(file, settings)
-    return _table(file, rows, prefix, settings)
+    if kind == "jsonl":
+        return _table(file, jsonl_rows(file), "line", prefix, settings)
+    return _table(file, parquet_rows(file, settings.text_field, settings.url_field), "row", prefix, settings)
 
 
 def _warc(file: Path, prefix: str) -> Iterator[Found]:
-    """Records of a WARC file; after a damaged one, reading goes on where the next one seems to start."""
-    from fastwarc.warc import ArchiveIterator
+    """Records of a WARC file, and a row for each stretch of it that is none."""
+    from pipeline.archive import Damage, read_records
 
     if file.stat().st_size == 0:
         raise BadInput(f"{file} is empty.")
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start, good, damage = 0, 0, 0
-        in_damage = False
-        while True:
-            handle.seek(start)
-            position = start
-            try:
-                for record in ArchiveIterator(handle, parse_http=False):
-                    position = max(position, start + record.stream_pos)
-                    found = _warc_record(record)
-                    _require_end(data, position, record.headers)
-                    good += 1
-                    in_damage = False
-                    if found is not None:
-                        yield found
-            except (OSError, ValueError) as problem:
-                if not in_damage:
-                    damage += 1
-                    yield new_row(f"{prefix}/damage-{damage}", "broken", detail=f"{file}: {problem}"), None
-                in_damage = True
-            else:
-                break
-            following = _RECORD_START.search(data, position + 1)
-            if following is None:
-                break
-            start = following.start()
+    good = damage = 0
+    for _, record in read_records(file, MAX_BODY_BYTES):
+        if isinstance(record, Damage):
+            damage += 1
+            detail = f"after byte {record.after}: {record.problem}"
+            yield new_row(f"{prefix}/damage-{damage}", "broken", detail=detail), None
+            continue
+        good += 1
+        found = _warc_record(record)
+        if found is not None:
+            yield found
     if good == 0:
         raise BadInput(f"{file} is not a WARC file: no record could be read from it.")
 
 
-def _require_end(data: mmap.mmap, position: int, headers: Any) -> None:
-    """OSError where an uncompressed record was cut short and what it holds is partly the next one."""
-    if data[position : position + 5] != b"WARC/":
-        return
-    blank = re.compile(rb"\r?\n\r?\n").search(data, position)
-    if blank is not None:
-        end = blank.end() + int(headers.get("Content-Length") or 0)
-        following = data[end : end + 16].lstrip(b"\r\n")
-        if following and not following.startswith(b"WARC/") and data.find(b"WARC/1.", blank.end(), end) >= 0:
-            raise OSError("a record is cut short and runs into the next")
-
-
-def _warc_record(record: Any) -> Found | None:
-    """What a record gives: nothing where it holds no page. OSError where it is cut short."""
-    kind = (record.headers.get("WARC-Type") or "").lower()
-    url = record.headers.get("WARC-Target-URI")
-    announced = int(record.headers.get("Content-Length") or 0)
-    if kind not in ("response", "conversion", "resource") or url is None:
-        if record.reader.consume() != announced:
-            raise OSError("the last record is cut short")
+def _warc_record(record: "Record") -> Found | None:
+    """What a record gives: nothing where it holds no page."""
+    if record.kind not in ("response", "conversion", "resource"):
         return None
-    canonical = canonical_url(url.strip("<>"))
-    if canonical is None:
+    url = canonical_url(record.url)
+    if url is None:
         return None
-    date = _milliseconds(record.headers.get("WARC-Date"))
-    if announced > MAX_BODY_BYTES:
-        return new_row(canonical, "too_large", fetched_at=date), None
-    record.freeze()
-    if record.content_length != announced:
-        raise OSError(f"the record of {canonical} is cut short")
-    if kind == "response":
-        return _response(record, canonical, date)
-    body = record.reader.read()
-    media_type = (record.headers.get("Content-Type") or "").split(";")[0].strip().lower()
-    if kind == "conversion" or media_type == "text/plain":
-        return _text_row(canonical, body, date)
+    date = _milliseconds(record.date)
+    if record.block is None:
+        return new_row(url, "too_large", fetched_at=date, detail=f"{record.length} bytes"), None
+    if record.kind == "response":
+        try:
+            return _response(record.block, url, date)
+        except OSError as problem:
+            return new_row(url, "broken", fetched_at=date, detail=str(problem)), None
+    media_type = record.content_type.split(";")[0].strip().lower()
+    if record.kind == "conversion" or media_type == "text/plain":
+        return _text_row(url, record.block, date)
     if media_type not in PAGE_TYPES:
-        return new_row(canonical, "not_html", content_type=media_type, fetched_at=date), None
-    return _page(canonical, date, 200, [("Content-Type", record.headers.get("Content-Type"))], body, None)
+        return new_row(url, "not_html", content_type=media_type, fetched_at=date), None
+    return _page(url, date, 200, [("Content-Type", record.content_type)], record.block, None)
 
 
-def _response(record: Any, url: str, date: int) -> Found:
-    record.parse_http(auto_decode="all")
-    http = record.http_headers
-    status = http.status_code if http is not None and http.status_code is not None else 0
-    if not 100 <= status <= 999:
-        return new_row(url, "broken", fetched_at=date, detail="no HTTP status line"), None
+def _response(block: bytes, url: str, date: int) -> Found:
+    """A response's page, its codings undone; OSError where it is no HTTP or they cannot be undone."""
+    from pipeline.archive import http_response
+
+    status, http, response = http_response(block)
     facts = {
         "status": status,
         "etag": http.get("ETag"),
@@ -203,7 +166,7 @@ def _response(record: Any, url: str, date: int) -> Found:
     media_type = (http.get("Content-Type") or "text/html").split(";")[0].strip().lower()
     if media_type not in PAGE_TYPES:
         return new_row(url, "not_html", **facts), None
-    body = record.reader.read(MAX_BODY_BYTES + 1)
+    body = response.reader.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
         return new_row(url, "too_large", **facts), None
     row, stored = _page(url, date, status, list(http.items()), body, http.reason_phrase)
@@ -243,72 +206,44 @@ def _text_row(url: str, text: bytes, date: int | None) -> Found:
 
 
 def _text(file: Path, prefix: str) -> Iterator[Found]:
-    with _opened(file) as handle:
+    with opened(file) as handle:
         try:
             text = handle.read(MAX_BODY_BYTES + 1)
-        except (OSError, EOFError) as problem:
+        except DAMAGED_GZIP as problem:
+            yield new_row(f"{prefix}/0", "broken", detail=str(problem)), None
+            return
+        except OSError as problem:
             raise BadInput(f"{file} cannot be read: {problem}.") from None
     yield _text_row(f"{prefix}/0", text.removeprefix(b"\xef\xbb\xbf"), None)
 
 
-def _table(file: Path, rows: Iterator[tuple[int, dict[str, Any]]], prefix: str, settings: Settings) -> Iterator[Found]:
-    """Rows of a JSONL or Parquet file; those without a URL get one from their place."""
+def _table(file: Path, rows: Iterator[TableRow], unit: str, prefix: str, settings: Settings) -> Iterator[Found]:
+    """Rows of a JSONL or Parquet file; those without a URL get one from their place. BadInput where none has a text."""
+    understood = False
+    first_problem = None
     for number, row in rows:
-        if settings.text_field not in row:
-            raise BadInput(f"{file}, row {number + 1}: there is no field {settings.text_field!r}; set text_field.")
-        text = row[settings.text_field]
+        problem = row if isinstance(row, str) else _problem(row, settings)
+        if isinstance(row, str) or problem is not None:
+            detail = f"{unit} {number + 1}: {problem}"
+            first_problem = first_problem or f"{file}, {detail}"
+            yield new_row(f"{prefix}/{number}", "broken", detail=detail), None
+            continue
+        understood = True
         url = row.get(settings.url_field)
         canonical = canonical_url(url) if isinstance(url, str) and url else None
-        place = canonical or f"{prefix}/{number}"
-        if text is None:
-            text = ""
-        if not isinstance(text, str):
-            raise BadInput(f"{file}, row {number + 1}: the field {settings.text_field!r} is no text; set text_field.")
-        yield _text_row(place, text.encode("utf-8", "replace"), None)
+        text = row[settings.text_field] or ""
+        yield _text_row(canonical or f"{prefix}/{number}", text.encode("utf-8", "replace"), None)
+    if first_problem is not None and not understood:
+        raise BadInput(f"{first_problem} (and no other {unit} can be read).")
 
 
-def _jsonl_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with _opened(file) as handle:
-        lines = enumerate(handle)
-        while True:
-            try:
-                number, line = next(lines)
-            except StopIteration:
-                return
-            except (OSError, EOFError) as problem:
-                raise BadInput(f"{file} cannot be read: {problem}.") from None
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as problem:
-                raise BadInput(f"{file}, line {number + 1}: not valid JSON: {problem}.") from None
-            if not isinstance(row, dict):
-                raise BadInput(f"{file}, line {number + 1}: not a JSON object.")
-            yield number, row
-
-
-def _parquet_rows(file: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file) as table:
-            names = table.schema_arrow.names
-            if settings.text_field not in names:
-                raise BadInput(f"{file}: there is no column {settings.text_field!r}; set text_field.")
-            columns = [name for name in (settings.text_field, settings.url_field) if name in names]
-            number = 0
-            for batch in table.iter_batches(batch_size=_PARQUET_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    yield number, row
-                    number += 1
-    except (pa.ArrowException, OSError) as problem:
-        raise BadInput(f"{file} is not a readable Parquet file: {' '.join(str(problem).split())}.") from None
-
-
-def _opened(file: Path) -> io.BufferedIOBase:
-    return gzip.open(file, "rb") if file.suffix.lower() == ".gz" else file.open("rb")
+def _problem(row: dict[str, Any], settings: Settings) -> str | None:
+    """Why a row gives no text; a field that is null is an empty one."""
+    if settings.text_field not in row:
+        return f"there is no field {settings.text_field!r}; set text_field"
+    if not isinstance(row[settings.text_field], str | None):
+        return f"the field {settings.text_field!r} is no text; set text_field"
+    return None
 
 
 def _milliseconds(date: str | None) -> int:

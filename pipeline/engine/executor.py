@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import engines
+from pipeline.engine.children import cpu_seconds
 from pipeline.engine.engines import WorkersConfig
 from pipeline.engine.stage import load_function
 from pipeline.engine.store import FORMAT, Store, describe_files, digest_of
@@ -45,10 +46,10 @@ def run_shard(task: ShardTask) -> dict[str, Any]:
     # A name of its own: another run, or another machine's worker, may be at the same part.
     aside = task.work / f"{task.key}-{secrets.token_hex(4)}"
     aside.mkdir(parents=True)
-    start, cpu_start = time.perf_counter(), time.process_time()
+    start, cpu_start = time.perf_counter(), cpu_seconds()
     try:
         stats = function(out=aside, **task.arguments)
-        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+        run = {"seconds": time.perf_counter() - start, "cpu_seconds": cpu_seconds() - cpu_start}
         files = describe_files(aside)
         manifest = {
             "format": FORMAT,
@@ -58,7 +59,7 @@ def run_shard(task: ShardTask) -> dict[str, Any]:
             "files": files,
             "rows": stats["rows"],
             "stats": stats,
-            "run": {"seconds": seconds, "cpu_seconds": cpu_seconds},
+            "run": run,
         }
         return store.publish(aside, store.shard_folder(task.stage, task.key), manifest, replace=task.replace)
     except (BadInput, StageFailed, OSError):

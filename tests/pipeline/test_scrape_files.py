@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from fastwarc.warc import ArchiveIterator
 
 from pipeline.config import BadInput
+from pipeline.crawl import given, given_rows
 from pipeline.crawl.seal import INDEX, PAGES
 from pipeline.crawl.warc import response_record, warcinfo_record
 from pipeline.documents import read_table
@@ -69,11 +72,12 @@ def test_rows_become_documents_with_their_url_or_one_from_their_place(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"a\.jsonl, line 2: not valid JSON"),
+        ("a.jsonl", b'\n{"text": \n{"text": "x"\n', r"a\.jsonl, line 2: not valid JSON"),
         ("a.jsonl", b"[1]\n", r"a\.jsonl, line 1: not a JSON object"),
-        ("a.jsonl", b'{"text": "x"}\n{"body": "x"}\n', r"a\.jsonl, row 2: there is no field 'text'"),
-        ("a.jsonl", b'{"text": 5}\n', "is no text"),
-        ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz cannot be read"),
+        ("a.jsonl", b'{"body": "x"}\n{"body": "x"}\n', r"a\.jsonl, line 1: there is no field 'text'; set text_field"),
+        ("a.jsonl", b'{"text": 5}\n', "the field 'text' is no text"),
+        ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz, line 1: cannot be read"),
+        ("a.txt.gz", b"no gzip", "hold no page or text"),
         ("a.parquet", b"no parquet at all", r"a\.parquet is not a readable Parquet file"),
         ("a.warc.gz", b"garbage" * 99, r"a\.warc\.gz is not a WARC file"),
         ("a.warc", b"", r"a\.warc is empty"),
@@ -90,6 +94,63 @@ def test_what_cannot_be_understood_is_one_sentence_that_names_the_place(
         read(tmp_path, tmp_path / name)
     assert "\n" not in str(problem.value)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        (b'{"text": ', "not valid JSON: "),
+        (b"\xff\xfe", "not valid JSON: "),
+        (b"[" * 100_000, "not valid JSON: "),
+        (b'"text"', "not a JSON object"),
+        (b'{"body": "x"}', "there is no field 'text'; set text_field"),
+        (b'{"text": ["x"]}', "the field 'text' is no text; set text_field"),
+    ],
+)
+def test_a_broken_line_is_a_row_and_the_others_are_read(tmp_path: Path, line: bytes, detail: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"text": "One."}\n' + line + b'\n{"text": "Three."}\n')
+    found = list(read_rows(file))
+    assert [row["outcome"] for row, _ in found] == ["stored", "broken", "stored"]
+    assert found[1][0]["url"] == "file://given/a.jsonl/1"
+    assert found[1][0]["detail"].startswith(f"line 2: {detail}")
+
+
+def test_a_line_without_end_is_a_row_and_takes_no_more_memory_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(given_rows, "MAX_LINE_BYTES", 1000)
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"text": "One."}\n{"text": "' + b"x" * 5000 + b'"}\n{"text": "Three."}\n')
+    found = list(read_rows(file))
+    assert [row["outcome"] for row, _ in found] == ["stored", "broken", "stored"]
+    assert found[1][0]["detail"] == "line 2: longer than 1000 bytes"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet"])
+def test_of_a_file_that_is_cut_short_the_rows_before_are_kept(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    texts = [{"text": f"Row {n} {random.Random(n).randbytes(40).hex()}"} for n in range(5000)]
+    if name.endswith("gz"):
+        whole = gzip.compress("".join(json.dumps(row) + "\n" for row in texts).encode())
+        file.write_bytes(whole[: len(whole) // 2])
+    else:
+        pq.write_table(pa.Table.from_pylist(texts), file, row_group_size=1000, compression="zstd")
+        whole = bytearray(file.read_bytes())
+        middle = len(whole) // 2
+        whole[middle : middle + 20_000] = bytes(20_000)
+        file.write_bytes(whole)
+    *rows, last = [row for row, _ in read_rows(file)]
+    assert len(rows) >= 1000
+    assert {row["outcome"] for row in rows} == {"stored"}
+    assert last["outcome"] == "broken"
+    assert "cannot be read, nor what follows" in last["detail"]
+
+
+def read_rows(file: Path) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+    """What `pipeline.crawl.given` finds in one file."""
+    source = FileSource(name="given", paths=[str(file)])
+    return given._found(file, given.format_of(file), f"file://given/{file.name}", source)
 
 
 def test_a_path_that_matches_nothing_is_named(tmp_path: Path) -> None:
@@ -158,3 +219,47 @@ def test_archives_of_others_are_read(tmp_path: Path, name: str, outcomes: dict[s
     assert stats["outcomes"] == outcomes
     assert b"Content-Encoding" not in records[0][2]
     assert len(records[0][2]) > 1000
+
+
+def response(http: bytes, url: str = "http://h.example/bad") -> bytes:
+    """A WARC record of an HTTP response as it was on the wire."""
+    head = f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: {url}\r\nContent-Length: {len(http)}\r\n"
+    return gzip.compress(
+        head.encode() + b"Content-Type: application/http; msgtype=response\r\n\r\n" + http + b"\r\n\r\n", mtime=0
+    )
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+
+
+@pytest.mark.parametrize(
+    ("http", "outcome"),
+    [
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n<p>not chunked", "broken"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n<p>", "broken"),
+        (OK + b"Content-Encoding: gzip\r\n\r\n<p>not gzip", "broken"),
+        (OK + b"Content-Encoding: br\r\n\r\n<p>not brotli", "broken"),
+        (OK + b"Content-Encoding: rot13\r\n\r\n<p>", "broken"),
+        (OK + b"X: " + b"x" * 3_000_000 + b"\r\n\r\n<p>", "broken"),
+        (OK + b"X: x\r\n" * 500_000 + b"\r\n<p>", "broken"),
+        (OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(70 << 20)), "too_large"),
+        (b"<p>no headers at all", "broken"),
+        (b"\x00\x01\x02", "broken"),
+        (b"", "broken"),
+        (OK + b"\r\n", "empty"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<p>no content type", "stored"),
+        (b"HTTP/1.1 200\r\n\r\n<p>no phrase", "stored"),
+        (b"HTTP/1.1 99999 OK\r\n\r\n<p>", "broken"),
+        (b"HTTP/1.1 0 OK\r\n\r\n<p>", "broken"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: \xff\xfe\r\n\r\n<p>", "not_html"),
+    ],
+)
+def test_a_response_that_is_none_is_a_row_and_the_good_ones_around_it_are_read(
+    tmp_path: Path, http: bytes, outcome: str
+) -> None:
+    good = members(3)
+    file = tmp_path / "w.warc.gz"
+    file.write_bytes(b"".join(good[:2]) + response(http) + b"".join(good[2:]))
+    outcomes = {row["url"]: row["outcome"] for row, _ in read_rows(file)}
+    fine = {f"http://h.example/{n}": "stored" for n in range(3)}
+    assert outcomes == fine | {"http://h.example/bad": outcome}

@@ -270,3 +270,17 @@ def test_a_public_host_in_the_scope_needs_a_contact_too(tmp_path: Path) -> None:
     source = CrawlSource(name="s", seeds=["http://localhost/"], hosts=["localhost", "*.example.org"])
     with pytest.raises(BadInput, match=r"to crawl example\.org, set contact"):
         scrape(source, tmp_path, tmp_path / "work")
+
+
+def test_a_seed_that_leads_elsewhere_says_where(tmp_path: Path) -> None:
+    moved = (301, {"Location": "https://www.elsewhere.example/start"}, "")
+    with served({"/": moved}) as site, pytest.raises(BadInput, match=r"1 redirect: .*scope, to https://www\.elsewhere"):
+        crawl(site, tmp_path)
+
+
+def test_licence_links_stand_in_the_index(tmp_path: Path) -> None:
+    commons = "https://creativecommons.org/licenses/by-sa/4.0/"
+    pages = {"/": links("/a", commons), "/a": links(commons) + '<a rel="license" href="/terms">terms</a>'}
+    with served(pages) as site:
+        rows, _ = crawl(site, tmp_path, max_depth=1)
+    assert {path: rows[path]["license"] for path in pages} == {"/": commons, "/a": site.base + "/terms"}
