@@ -41,7 +41,7 @@ UNSETTLED = frozenset(
 )
 """Outcomes that a crawl which is taken up again does not take for an answer."""
 
-TRANSIENT = frozenset({"dns", "connection", "timeout", "broken"})
+TRANSIENT = frozenset({"dns", "connection", "timeout", "broken", "bad_headers"})
 """Failures after which the same may succeed."""
 
 RETRIES = 2

@@ -48,6 +48,7 @@ _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP = b"\x1f\x8b"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _DNS_CACHE_S = 600
+_KEPT_S = 4.0  # servers keep an idle connection for 5 s and more; asking over one that they just closed fails
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Fetcher:
             limit=0,  # the crawl bounds itself
             resolver=_Resolver(),
             ttl_dns_cache=_DNS_CACHE_S,
+            keepalive_timeout=_KEPT_S,
             socket_factory=_public_socket,
             ssl=_tls(),
         )
@@ -118,6 +120,7 @@ class Fetcher:
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
         )
+        self._session._retry_connection = False  # it would ask again at once, whatever delay the host is owed
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -173,7 +176,7 @@ class Fetcher:
             answer = Answer(
                 response.status,
                 response.reason or "",
-                [(name, value) for name, value in response.headers.items()],
+                [(_text(name), _text(value)) for name, value in response.raw_headers],
                 seconds=time.monotonic() - start,
             )
             body, refused, detail = b"", None, None
@@ -306,6 +309,14 @@ async def _body(response: aiohttp.ClientResponse, encoding: str | None, max_byte
     return b"".join(parts), None
 
 
+def _text(header: bytes) -> str:
+    """A header's name or value, which should be ASCII and is UTF-8 or Latin-1 in the wild."""
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")
+
+
 class _Unpacker:
     """Undoes gzip or deflate in pieces of at most 64 KiB, several gzip members one after another included."""
 
@@ -313,24 +324,32 @@ class _Unpacker:
         self._inflater: Any = None
         self._members = 0
         self._ended = False
+        self._held = b""  # a single byte does not say yet what begins with it
 
     @property
     def whole(self) -> bool:
         """Whether the data so far could be all of it."""
-        return self._inflater is None
+        return self._inflater is None and (self._members > 0 or not self._held)
 
     def __call__(self, data: bytes) -> Iterator[bytes]:
         """Pieces of what `data` unpacks to; zlib.error where it is not what it says."""
+        data, self._held = self._held + data, b""
         while data and not self._ended:
             if self._inflater is None:
+                if len(data) < 2:
+                    self._held = data
+                    return
                 if self._members and not data.startswith(_GZIP):
                     self._ended = True  # whatever follows the end is left alone, as browsers do
                     return
                 self._inflater = zlib.decompressobj(_window(data))
                 self._members += 1
-            yield self._inflater.decompress(data, _CHUNK)
-            while self._inflater.unconsumed_tail:
-                yield self._inflater.decompress(self._inflater.unconsumed_tail, _CHUNK)
+            piece = self._inflater.decompress(data, _CHUNK)
+            yield piece
+            # A full piece may leave output behind although all input is taken; at the end, the tail is no input.
+            while not self._inflater.eof and (self._inflater.unconsumed_tail or len(piece) == _CHUNK):
+                piece = self._inflater.decompress(self._inflater.unconsumed_tail, _CHUNK)
+                yield piece
             data = b""
             if self._inflater.eof:
                 data = self._inflater.unused_data
@@ -339,7 +358,7 @@ class _Unpacker:
 
 def _window(data: bytes) -> int:
     """Zlib's `wbits` for data that begins so: gzip, zlib, or the bare deflate that some servers send by its name."""
-    named = data.startswith(_GZIP) or len(data) < 2 or (data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0)
+    named = data.startswith(_GZIP) or (data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0)
     return 47 if named else -15
 
 
@@ -361,6 +380,8 @@ def _failure(problem: Exception) -> Failure:
         return Failure("broken", " ".join(cause.split())[:MAX_DETAIL_CHARACTERS] or words)
     if isinstance(problem, zlib.error):
         return Failure("broken", f"its Content-Encoding is not what it says: {words}")
+    if isinstance(problem, aiohttp.ServerDisconnectedError):
+        return Failure("connection", "the server closed the connection before a whole answer")
     if isinstance(problem, aiohttp.ClientConnectionError | OSError):
         return Failure("connection", words)
     return Failure("error", f"{type(problem).__name__}: {words}")
