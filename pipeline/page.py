@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin
 
 from pipeline.license import license_link
+from pipeline.main_content import main_content
 
 if TYPE_CHECKING:
     from pipeline.extract import ExtractConfig
@@ -175,17 +176,12 @@ def _depth(markup: str) -> int:
 
 
 def _fast(tree: Any, config: "ExtractConfig") -> str:
-    """Main content by resiliparse; all visible text where `main_content` is off."""
+    """Main content by our own reading of the tree, which it takes apart; all visible text without `main_content`."""
+    if config.main_content:
+        return main_content(tree, comments=config.comments)
     from resiliparse.extract.html2text import extract_plain_text
 
-    return extract_plain_text(
-        tree,
-        preserve_formatting=True,
-        main_content=config.main_content,
-        alt_texts=False,
-        comments=config.comments,
-        post_meta=False,
-    )
+    return extract_plain_text(tree, preserve_formatting=True, alt_texts=False, comments=config.comments)
 
 
 def _accurate(markup: str, config: "ExtractConfig") -> str:
