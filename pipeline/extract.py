@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ from pipeline.page import Page, Rejected, page_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.archive import Record
+    from pipeline.archive import Place, Record
 
 REASONS = (
     *("http_status", "not_text", "too_large", "too_complex", "undecodable", "broken_record", "empty"),
@@ -97,11 +97,11 @@ def read_pages(
 
     A place ends in the page's URL. A stretch of the file that is no record counts as one page without a URL.
     """
-    from pipeline.archive import Damage, read_records
+    from pipeline.archive import FIRST, Damage, read_records
 
     settings = ExtractConfig.model_validate(config)
-    begin, number = start[:2] if start else (0, 0)
-    for place, record in read_records(Path(path), MAX_CODED_BYTES, (begin, number)):
+    first = cast("Place", tuple(start[:-1])) if start else FIRST
+    for place, record in read_records(Path(path), MAX_CODED_BYTES, first):
         if isinstance(record, Damage):
             detail = f"after byte {record.after}: {record.problem}"
             yield [*place, None], lambda detail=detail: _rejection(None, 0, "broken_record", detail)  # type: ignore[misc]

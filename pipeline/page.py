@@ -55,7 +55,7 @@ _OFTEN_UNCLOSED = frozenset(
     [
         *("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track"),
         *("p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "optgroup", "rp", "rt"),
-        *("wbr", "colgroup", "caption", "html", "head", "body"),
+        *("a", "wbr", "colgroup", "caption", "html", "head", "body"),
     ]
 )
 """Elements without content, and those whose end tag may be left out (HTML 13.1.2.4): they do not nest by themselves."""
@@ -108,7 +108,8 @@ def page_text(page: Page, config: "ExtractConfig") -> PageText:
     if kind == "html":
         from resiliparse.parse.html import HTMLTree
 
-        _require_simple(markup)
+        _require_few_tags(markup)
+        require_flat(markup)
         tree = HTMLTree.parse(markup)
         title, license_url, declared = _facts(tree, page.url)
         language = declared or language
@@ -134,16 +135,18 @@ def clean(text: str) -> str:
     return _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text)).strip("\n").rstrip()
 
 
-def _require_simple(markup: str) -> None:
-    """`Rejected` where a parser would take more than its share. An estimate: what deceives it meets other limits."""
-    tags = markup.count("<")
-    if tags > MAX_TAGS:
+def _require_few_tags(markup: str) -> None:
+    if (tags := markup.count("<")) > MAX_TAGS:
         raise Rejected("too_complex", f"{tags} tags")
+
+
+def require_flat(markup: str) -> None:
+    """`Rejected` where a parser would take the square of it. An estimate: what deceives it meets other limits."""
     for match in _LONG_TAG.finditer(markup):
         attributes = {each.partition("=")[0] for each in _QUOTED.sub("", match.group()).split()}
         if len(attributes) > MAX_ATTRIBUTES:
             raise Rejected("too_complex", f"{len(attributes)} attributes of one element")
-    if tags > FEW_TAGS and (depth := _depth(markup)) > MAX_DEPTH:
+    if markup.count("<") > FEW_TAGS and (depth := _depth(markup)) > MAX_DEPTH:
         raise Rejected("too_complex", f"{depth} elements deep")
 
 

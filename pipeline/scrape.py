@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -253,7 +252,7 @@ def scrape(
             return seal(spool, out, source.name, segment_bytes) | {"superseded": superseded}
     last = _crawl(source, work, progress, earlier)
     with Spool(work) as spool:
-        _require_pages(source, spool, work)
+        _require_pages(source, spool, work, refresh=bool(earlier))
         return seal(spool, out, source.name, segment_bytes) | {"unreached": last.get("unreached", 0)}
 
 
@@ -298,9 +297,19 @@ def _crawl(source: CrawlSource, work: Path, progress: Progress, earlier: Sequenc
 
 def _named_hosts(source: CrawlSource, seeds: list[str], hosts: list[str]) -> set[str]:
     """Hosts that may lie at a private address: those that the configuration names for it, and this machine by name."""
-    private = {urlsplit(f"//{host}").hostname or host for host in source.private_hosts}
-    ours = [host_of(seed) for seed in seeds] + [host_of(f"http://{host}/") for host in hosts]
-    return private | {host for host in ours if is_loopback(host)}
+    private = {_host_name(source, "private_hosts", host) for host in source.private_hosts}
+    ours = {host_of(seed) for seed in seeds} | {_host_name(source, "hosts", host) for host in hosts}
+    return private | {host for host in ours if is_loopback(host.removeprefix(WILDCARD))}
+
+
+def _host_name(source: CrawlSource, key: str, host: str) -> str:
+    """A host of the configuration as canonical URLs have it, without its port; BadInput where it is none."""
+    bare = host.removeprefix(WILDCARD)
+    bracketed = f"[{bare}]" if bare.count(":") > 1 and not bare.startswith("[") else bare
+    url = canonical_url(f"http://{bracketed}/")
+    if url is None or url.count("/") > 3:
+        raise BadInput(f"source {source.name!r}: {host!r} in {key} is no host name.")
+    return (WILDCARD if host.startswith(WILDCARD) else "") + host_of(url)
 
 
 def _forget_other(work: Path, identifier: str, forget: Callable[[Path], None]) -> None:
@@ -311,9 +320,13 @@ def _forget_other(work: Path, identifier: str, forget: Callable[[Path], None]) -
         marker.write_text(identifier)
 
 
-def _require_pages(source: CrawlSource | FileSource, spool: Any, work: Path) -> None:
-    """A snapshot without a page is refused, and what led to it forgotten, so that the next run asks again."""
+def _require_pages(source: CrawlSource | FileSource, spool: Any, work: Path, *, refresh: bool = False) -> None:
+    """A snapshot without a page is refused, and what led to it forgotten, so that the next run asks again.
+
+    A refresh that found no page is one all the same where the site said so: all is gone, or forbidden now.
+    """
     from pipeline.crawl.spool import ABOUT_SITE, REVISIT, STORED, Spool
+    from pipeline.versions import WITHDRAWING_OUTCOMES
 
     outcomes: dict[str, int] = {}
     causes: list[str] = []
@@ -324,8 +337,8 @@ def _require_pages(source: CrawlSource | FileSource, spool: Any, work: Path) -> 
         outcomes[row["outcome"]] = outcomes.get(row["outcome"], 0) + 1
         if row["detail"]:
             causes.append(f"{row['url']} ({row['detail']})")
-        answered += row["status"] != 0
-    if outcomes.get(STORED) or outcomes.get(REVISIT):
+        answered += row["status"] != 0 or row["outcome"] in WITHDRAWING_OUTCOMES
+    if outcomes.get(STORED) or outcomes.get(REVISIT) or (refresh and answered):
         return
     spool.close()
     Spool.remove(work)

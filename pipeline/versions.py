@@ -27,7 +27,10 @@ WITHDRAWING_STATUS = (301, 308, 410)
 WITHDRAWING_OUTCOMES = ("robots", "noindex", "no_ai", "tdm_reserved")
 """The site forbids fetching the page, or its use for training."""
 
-FRESH_OUTCOMES = ("stored", "not_html", "too_large", "empty")
+LOOP = "redirect_loop"
+"""A page that redirects to itself, for want of a cookie say, has not moved."""
+
+FRESH_OUTCOMES = ("stored", "not_html", "too_large", "too_complex", "empty")
 """What a 200 can be that replaces the version before it; one that broke off says nothing."""
 
 MISSES_TO_WITHDRAW = 2
@@ -116,7 +119,8 @@ def _judge(
         version[fresh] = ordinal
         withdrawn[fresh] = False
         withdrawn[rows[unchanged | ((status == 304) & ~forbidden)]] = False
-        withdrawn[rows[forbidden | np.isin(status, WITHDRAWING_STATUS)]] = True
+        moved = np.isin(status, WITHDRAWING_STATUS) & ~pc.equal(outcome, LOOP).to_numpy()
+        withdrawn[rows[forbidden | moved]] = True
         withdrawn[missing[missed >= MISSES_TO_WITHDRAW]] = True
     for part in parts:
         found[part].superseded[:] = version[codes_of[part]] > places[part].ordinal

@@ -18,6 +18,8 @@ from pipeline.crawl.spool import REVISIT, STORED, Row, new_row
 from pipeline.crawl.urls import canonical_url
 from pipeline.crawl.warc import payload_digest, response_record, revisit_record
 from pipeline.license import license_link
+from pipeline.page import Rejected, require_flat
+from pipeline.versions import LOOP
 
 STORED_TYPES = ("text/html", "application/xhtml+xml", "text/plain")
 """Media types of pages; where a server says nothing, the first is taken for granted."""
@@ -52,11 +54,21 @@ class Asked:
 
 def read_answer(asked: Asked, answer: Answer) -> tuple[Row, bytes | None]:
     """What an answer to a page's request says: its row, and its record where it is stored or found unchanged."""
-    row = _row(asked, answer, STORED)
+    row = new_row(
+        asked.url,
+        STORED,
+        status=answer.status,
+        etag=answer.header("ETag"),
+        last_modified=answer.header("Last-Modified"),
+        content_type=answer.header("Content-Type"),
+        fetched_at=asked.now,
+    )
     earlier = asked.earlier
     if answer.status == 304 and earlier is not None:
         return _unchanged(asked, answer, row, earlier)
     if (target := redirect_target(answer, asked.url)) is not None:
+        if target == asked.url:
+            return row | {"outcome": LOOP, "detail": "leads to itself, for want of a cookie perhaps"}, None
         outside = not asked.scope.covers(target)
         detail = f"leads out of scope, to {target}" if outside else None
         return row | {"outcome": "redirect", "links": [target], "detail": detail}, None
@@ -68,7 +80,10 @@ def read_answer(asked: Asked, answer: Answer) -> tuple[Row, bytes | None]:
         return row | {"outcome": "not_html", "detail": "no Content-Type"}, None
     if not answer.body.strip():
         return row | {"outcome": "empty"}, None
-    page = _read_html(answer, asked.url) if answer.media_type != "text/plain" else _Page()
+    try:
+        page = _read_html(answer, asked.url) if answer.media_type != "text/plain" else _Page()
+    except Rejected as rejection:
+        return row | {"outcome": rejection.args[0], "detail": rejection.args[1]}, None
     permissions = _permissions(asked, answer, row, page.metas)
     row["license"] = page.license
     if not permissions.nofollow:
@@ -78,21 +93,23 @@ def read_answer(asked: Asked, answer: Answer) -> tuple[Row, bytes | None]:
     digest = payload_digest(answer.body)
     row |= {"payload_digest": digest, "payload_length": len(answer.body)}
     if earlier is not None and earlier["payload_digest"] == digest:
+        row["stored_at"] = earlier["stored_at"]
         record = revisit_record(asked.url, asked.now, answer.status, answer.headers, digest, earlier["stored_at"])
         return row | {"outcome": REVISIT}, record
+    row["stored_at"] = asked.now
     return row, response_record(asked.url, asked.now, answer.status, answer.headers, answer.body, answer.reason)
 
 
-def read_sitemap_answer(asked: Asked, answer: Answer) -> Row:
-    """The row of a sitemap: `links` are the pages that it names, `sitemaps` further sitemaps."""
-    row = _row(asked, answer, "sitemap")
-    if (target := redirect_target(answer, asked.url)) is not None:
+def read_sitemap_answer(url: str, now: int, scope: Scope, answer: Answer) -> Row:
+    """The row of a sitemap: `links` are the pages of the scope that it names, `sitemaps` further sitemaps."""
+    row = new_row(url, "sitemap", status=answer.status, fetched_at=now, content_type=answer.header("Content-Type"))
+    if (target := redirect_target(answer, url)) is not None:
         return row | {"outcome": "redirect", "sitemaps": [target]}
     if answer.status != 200:
         return row | {"outcome": f"http_{answer.status}"}
-    found = read_sitemap(answer.body, asked.url)
+    found = read_sitemap(answer.body, url)
     return row | {
-        "links": [url for url in found.pages if asked.scope.covers(url)],
+        "links": [page for page in found.pages if scope.covers(page)],
         "sitemaps": found.sitemaps,
         "detail": answer.detail or (None if found.pages or found.sitemaps else "it names no page"),
     }
@@ -106,27 +123,16 @@ def conditions(earlier: Row | None) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def _row(asked: Asked, answer: Answer, outcome: str) -> Row:
-    return new_row(
-        asked.url,
-        outcome,
-        status=answer.status,
-        etag=answer.header("ETag"),
-        last_modified=answer.header("Last-Modified"),
-        content_type=answer.header("Content-Type"),
-        fetched_at=asked.now,
-    )
-
-
 def _unchanged(asked: Asked, answer: Answer, row: Row, earlier: Row) -> tuple[Row, bytes | None]:
     """A 304: what the page said of itself still holds, and what the header says now is added."""
-    permissions = _permissions(asked, answer, row, ())
-    for name in ("etag", "last_modified", "content_type", "robots", "tdm_reserved"):
+    reserved = {True: "1", False: "0"}.get(earlier["tdm_page"])
+    permissions = _permissions(asked, answer, row, [] if reserved is None else [("tdm-reservation", reserved)])
+    for name in ("etag", "last_modified", "content_type", "robots"):
         row[name] = earlier[name] if row[name] is None else row[name]
-    for name in ("payload_digest", "links", "license"):
+    for name in ("payload_digest", "links", "license", "stored_at"):
         row[name] = earlier[name]
     if (forbidden := _forbidden(permissions, asked.ignored)) is not None:
-        return row | {"outcome": forbidden, "payload_digest": None}, None
+        return row | {"outcome": forbidden, "payload_digest": None, "stored_at": None}, None
     record = revisit_record(
         asked.url, asked.now, answer.status, answer.headers, earlier["payload_digest"], earlier["stored_at"]
     )
@@ -135,8 +141,13 @@ def _unchanged(asked: Asked, answer: Answer, row: Row, earlier: Row) -> tuple[Ro
 
 def _permissions(asked: Asked, answer: Answer, row: Row, metas: Iterable[tuple[str, str]]) -> Permissions:
     """What header, page and TDM file say together; noted in `row`."""
-    permissions = read_permissions(answer.headers, metas).with_tdm_file(asked.tdmrep, asked.url)
-    row |= {"robots": permissions.said, "tdm_reserved": permissions.tdm_reserved}
+    said = read_permissions(answer.headers, metas)
+    permissions = said.with_tdm_file(asked.tdmrep, asked.url)
+    row |= {
+        "robots": permissions.said,
+        "tdm_page": said.tdm_reserved,
+        "tdm_reserved": permissions.tdm_reserved,
+    }
     return permissions
 
 
@@ -159,26 +170,32 @@ class _Page:
 
 
 def _read_html(answer: Answer, url: str) -> _Page:
-    """Links, meta elements and licence of an HTML page; of one that cannot be read, nothing."""
+    """Links, meta elements and licence of an HTML page, of one that cannot be decoded nothing.
+
+    Raises `Rejected` where a parser would take more than its share.
+    """
     charset = _CHARSET.search(answer.header("Content-Type") or "")
     text = decode(answer.body, charset[1] if charset else None)
     if text is None:
         return _Page()
-    parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=False)
+    require_flat(text)
+    parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=True)  # nesting beyond 256 elements
     try:
         root = lxml.html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except (lxml.etree.LxmlError, ValueError):
         return _Page()
     base = next((found for node in root.iter("base") if (found := canonical_url(node.get("href") or "", url))), url)
     links: dict[str, None] = {}
+    written: set[str] = set()
     metas: list[tuple[str, str]] = []
     room = MAX_LINK_BYTES
     for node in root.iter("meta", *_LINKS):
         reference = _reference(node)
         if node.tag == "meta":
             metas.append((node.get("name") or "", node.get("content") or ""))
-        if reference is None or len(links) >= MAX_LINKS or room <= 0:
+        if reference is None or reference in written or len(links) >= MAX_LINKS or room <= 0:
             continue
+        written.add(reference)
         link = canonical_url(reference, base)
         if link is not None and link not in links:
             links[link] = None

@@ -12,7 +12,13 @@ import pyarrow as pa
 from pipeline.crawl.spool import REVISIT, STORED, Row
 from pipeline.crawl.warc import UNKNOWN_DATE
 from pipeline.documents import read_table
-from pipeline.versions import FRESH_OUTCOMES, MISSES_TO_WITHDRAW, WITHDRAWING_OUTCOMES, WITHDRAWING_STATUS
+from pipeline.versions import (
+    FRESH_OUTCOMES,
+    LOOP,
+    MISSES_TO_WITHDRAW,
+    WITHDRAWING_OUTCOMES,
+    WITHDRAWING_STATUS,
+)
 
 INDEX = "urls.arrow"
 
@@ -28,36 +34,34 @@ class Earlier:
     def page(self, url: str) -> Row | None:
         """The latest row of the page at `url` whose payload is the last one that a snapshot had; None where none was.
 
-        `stored_at` is when that payload was stored, in milliseconds since the epoch.
+        `stored_at` is when that payload was fetched, in milliseconds since the epoch.
         """
-        found: Row | None = None
         for index in reversed(self._indexes):
             row = _row(index, url)
             if row is None or row["outcome"] not in (REVISIT, *FRESH_OUTCOMES):
                 continue
             if row["outcome"] not in _HELD:
                 return None  # since then it was another, which is not kept
-            found = found or row
-            if row["outcome"] == STORED:
-                fetched_at = row["fetched_at"]
-                return {**found, "stored_at": int(fetched_at.timestamp() * 1000) if fetched_at else UNKNOWN_DATE}
+            at = row["stored_at"] or row["fetched_at"]
+            return {**row, "stored_at": int(at.timestamp() * 1000) if at else UNKNOWN_DATE}
         return None
 
     def live(self) -> Iterator[tuple[str, int]]:
         """URL and depth of each page that the corpus may still hold (see `pipeline.versions`), sorted by URL."""
-        standing: dict[str, tuple[int, int]] = {}  # url → depth, snapshots in a row that said 404
-        for index in self._indexes:
+        standing: dict[str, tuple[int, int, int]] = {}  # url → depth, misses in a row, snapshot of the last one
+        for snapshot, index in enumerate(self._indexes):
             columns = (index[name].to_pylist() for name in ("url", "depth", "status", "outcome"))
             for url, depth, status, outcome in zip(*columns, strict=True):
                 if outcome in _HELD:
-                    standing[url] = (depth, 0)
+                    standing[url] = (depth, 0, snapshot)
                 elif url in standing:
-                    misses = standing[url][1] + 1 if status == 404 else 0
-                    withdrawn = outcome in WITHDRAWING_OUTCOMES or status in WITHDRAWING_STATUS
-                    if withdrawn or misses >= MISSES_TO_WITHDRAW:
+                    old_depth, misses, last = standing[url]
+                    moved = status in WITHDRAWING_STATUS and outcome != LOOP
+                    if status == 404:
+                        misses = misses + 1 if last == snapshot - 1 else 1
+                        standing[url] = (old_depth, misses, snapshot)
+                    if outcome in WITHDRAWING_OUTCOMES or moved or misses >= MISSES_TO_WITHDRAW:
                         del standing[url]
-                    else:
-                        standing[url] = (standing[url][0], misses)
         for url in sorted(standing):
             yield url, standing[url][0]
 

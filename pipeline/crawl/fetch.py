@@ -6,7 +6,6 @@ Redirects are not followed here: they are answers like any other.
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 import socket
@@ -14,8 +13,10 @@ import ssl
 import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -40,6 +41,12 @@ RATIO_FREE_BYTES = 1024 * 1024
 DRAINED_BYTES = 64 * 1024
 """A body that is not wanted is read up to here, which is cheaper than a new connection."""
 
+NAME_THREADS = 32
+"""Resolving a name keeps a thread waiting."""
+
+DRAIN_S = 1.0
+"""Seconds that reading such a body may take."""
+
 MAX_DETAIL_CHARACTERS = 200
 
 _CHUNK = 64 * 1024
@@ -47,6 +54,7 @@ _ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.9,*/*;q=0.1"
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP = b"\x1f\x8b"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _DNS_CACHE_S = 600
 _KEPT_S = 4.0  # servers keep an idle connection for 5 s and more; asking over one that they just closed fails
 
@@ -89,7 +97,7 @@ class Failure(Exception):
 
 
 class Fetcher:
-    """Asks for URLs over kept connections; `named` are hosts that may lie at a private address."""
+    """Asks for URLs over kept connections; `named` are hosts that may lie at a private address, `*.` below a domain."""
 
     def __init__(
         self, *, user_agent: str, timeout_s: float, named: Collection[str], proxies: Mapping[str, str] | None = None
@@ -97,6 +105,7 @@ class Fetcher:
         self._user_agent = user_agent
         self._timeout_s = timeout_s
         self._named = frozenset(named)
+        self._named_domains = tuple(name.removeprefix("*") for name in named if name.startswith("*."))
         self._proxies = dict(proxies or {})
         self._environment_proxies = getproxies()
         self._session: aiohttp.ClientSession | None = None
@@ -135,17 +144,19 @@ class Fetcher:
         wanted: Collection[str] | None = None,
         headers: Mapping[str, str] | None = None,
         cut: bool = False,
+        public_only: bool = False,
     ) -> Answer:
-        """The answer to a GET of a canonical `url`; raises `Failure`.
+        """The answer to a GET of `url`; raises `Failure`.
 
         Only a 200's body is read, up to `max_bytes` decoded, and only of a `wanted` media type (of any where None). A
-        longer one is refused, or ends there where `cut`.
+        longer one is refused, or ends there where `cut`. With `public_only`, no host may lie at a private address.
         """
         host = host_of(url)
         proxy = self._proxy(url, host)
-        if proxy is not None and host not in self._proxies and not self._may_ask(host):
+        named = self._is_named(host) and not public_only
+        if proxy is not None and host not in self._proxies and not (named or _may_be_public(host)):
             raise Failure("private_address", f"{host} is a private address; name it in private_hosts to allow that")
-        permit = _Permit(host, proxy is not None or host in self._named)
+        permit = _Permit(host, proxy is not None or named)
         _permit.set(permit)
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -201,11 +212,15 @@ class Fetcher:
         found = self._environment_proxies.get(url.partition(":")[0])
         return None if found is None or is_loopback(host) or proxy_bypass(host) else found
 
-    def _may_ask(self, host: str) -> bool:
-        try:
-            return host in self._named or is_public(host)
-        except ValueError:
-            return True  # a name, which the proxy resolves
+    def _is_named(self, host: str) -> bool:
+        return host in self._named or any(host.endswith(domain) for domain in self._named_domains)
+
+
+def _may_be_public(host: str) -> bool:
+    try:
+        return is_public(host)
+    except ValueError:
+        return True  # a name, which the proxy resolves
 
 
 def is_public(address: str) -> bool:
@@ -217,6 +232,7 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        return ip in _GLOBAL_UNICAST and ip.is_global
     return ip.is_global and not ip.is_multicast
 
 
@@ -246,21 +262,27 @@ class _Resolver(AbstractResolver):
     """The system's resolver, but that localhost and what is below it is this machine (RFC 6761, 6.3)."""
 
     def __init__(self) -> None:
-        self._system = aiohttp.ThreadedResolver()
+        self._threads = ThreadPoolExecutor(NAME_THREADS, "names")
 
     async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The addresses of `host`."""
         name = "127.0.0.1" if is_loopback(host) else host
+        ask = partial(socket.getaddrinfo, name, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         try:
-            found = await self._system.resolve(name, port, family)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except UnicodeError as problem:  # a label that DNS cannot hold
             raise OSError(str(problem)) from None
-        return [{**result, "hostname": host} for result in found]  # type: ignore[typeddict-item]
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host=str(place[0]), port=port, family=kind, proto=protocol, flags=flags)
+            for kind, _, protocol, _, place in found
+        ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Wait for no name."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _tls() -> ssl.SSLContext:
@@ -276,12 +298,17 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
         response.close()
         return
     size = 0
-    with contextlib.suppress(aiohttp.ClientError):  # the answer is known already
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > DRAINED_BYTES:
-                response.close()
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            async for chunk in response.content.iter_any():
+                size += len(chunk)
+                if size > DRAINED_BYTES:
+                    break
+            else:
                 return
+    except (aiohttp.ClientError, TimeoutError):
+        pass  # the answer is known already
+    response.close()
 
 
 async def _body(response: aiohttp.ClientResponse, encoding: str | None, max_bytes: int) -> tuple[bytes, str | None]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from pipeline.crawl.spool import REVISIT, STORED, Row, Spool
+from pipeline.crawl.spool import GAVE_UP, REVISIT, STORED, Row, Spool
 from pipeline.crawl.warc import UNKNOWN_DATE, warcinfo_record
 from pipeline.documents import write_table
 
@@ -32,8 +32,10 @@ URL_INDEX = pa.schema(
         ("links", pa.list_(pa.string())),
         ("robots", pa.string()),
         ("tdm_reserved", pa.bool_()),
+        ("tdm_page", pa.bool_()),
         ("license", pa.string()),
         ("fetched_at", pa.timestamp("ms", tz="UTC")),
+        ("stored_at", pa.timestamp("ms", tz="UTC")),
         ("depth", pa.int32()),
         ("part", pa.int32()),
         ("offset", pa.int64()),
@@ -44,8 +46,9 @@ URL_INDEX = pa.schema(
 """One row a URL met, sorted. `requested_url`: what redirected here. `status`: HTTP status, 0 where nothing answered.
 `outcome`: `stored`, `revisit`, or why not; docs/store.md lists them. `payload_digest`: sha256 in hex. `robots`: what
 X-Robots-Tag and the meta element say. `tdm_reserved`: whether text and data mining is reserved, null where nothing is
-said. `part`, `offset`, `length`: place of the record's gzip member; without a part it lies in `revisits.warc.gz`.
-`detail`: what went wrong, in words."""
+said; `tdm_page`: what the page itself says of that. `stored_at`: when the payload that stands was fetched. `part`,
+`offset`, `length`: place of the record's gzip member; without a part it lies in `revisits.warc.gz`. `detail`: what went
+wrong, in words."""
 
 HOSTS = pa.schema(
     [
@@ -69,9 +72,11 @@ REVISITS = "revisits.warc.gz"
 LARGEST_HOSTS = 50
 """Hosts that the returned counts tell of; `hosts.arrow` has all."""
 
+MAX_WARNINGS = 20
+
 _BATCH_ROWS = 50_000
-_BATCH_LINKS = 500_000
-"""Rows, and links of these rows, held in memory at a time while the index is written."""
+_BATCH_LINK_BYTES = 32 * 1024 * 1024
+"""Rows, and bytes of their links, held in memory at a time while the index is written."""
 
 
 def seal(spool: Spool, out: Path, name: str, segment_bytes: int) -> dict[str, Any]:
@@ -99,7 +104,16 @@ def seal(spool: Spool, out: Path, name: str, segment_bytes: int) -> dict[str, An
         "outcomes": dict(sorted(outcomes.items())),
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "hosts": {name: host.counts() for name, host in largest},
+        "warnings": _warnings(hosts),
     }
+
+
+def _warnings(hosts: dict[str, "_Host"]) -> list[str]:
+    """One sentence for each host that was left alone, those with most pages unread first."""
+    lost = sorted((-host.outcomes[GAVE_UP], name) for name, host in hosts.items() if host.outcomes[GAVE_UP])
+    sentences = [f"host {name} was left alone with {-count:,} URLs unread: {hosts[name].why}" for count, name in lost]
+    more = len(sentences) - MAX_WARNINGS
+    return sentences if more <= 0 else [*sentences[:MAX_WARNINGS], f"{more:,} more hosts were left alone"]
 
 
 class _Host:
@@ -109,6 +123,7 @@ class _Host:
         self.urls = self.bytes = 0
         self.outcomes: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.why: str | None = None
         self._robots_txt: str | None = None
 
     def count(self, row: Row) -> None:
@@ -116,6 +131,8 @@ class _Host:
         self.bytes += row["payload_length"] if row["outcome"] == STORED else 0
         self.outcomes[row["outcome"]] += 1
         self.statuses[row["status"]] += 1
+        if row["outcome"] == GAVE_UP:
+            self.why = row["detail"]
         if row["outcome"] == "robots_txt" and row["kept"]:
             self._robots_txt = row["kept"].encode("latin-1").decode("utf-8", "replace")
 
@@ -147,8 +164,8 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
     links = 0
     for row in rows:
         batch.append(row)
-        links += len(row["links"])
-        if len(batch) >= _BATCH_ROWS or links >= _BATCH_LINKS:
+        links += sum(map(len, row["links"]))
+        if len(batch) >= _BATCH_ROWS or links >= _BATCH_LINK_BYTES:
             yield batch
             batch, links = [], 0
     if batch:

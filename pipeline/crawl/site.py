@@ -1,20 +1,16 @@
 """What a site says about itself before any page: robots.txt and the TDM reservation file."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipeline.crawl.fetch import Answer, Failure
-from pipeline.crawl.permissions import TdmRep, parse_tdmrep
-from pipeline.crawl.robots import Robots, parse_robots
+from pipeline.crawl.permissions import MAX_TDMREP_BYTES, TdmRep, parse_tdmrep
+from pipeline.crawl.robots import MAX_ROBOTS_BYTES, Robots, parse_robots
 from pipeline.crawl.spool import Row, new_row
-from pipeline.crawl.urls import canonical_url
+from pipeline.crawl.urls import canonical_url, netloc_of
 from pipeline.crawl.warc import payload_digest
-
-ROBOTS_MAX_BYTES = 500 * 1024
-"""RFC 9309, 2.5: a crawler must read at least so much; the rest of a longer one is not read."""
-
-TDMREP_MAX_BYTES = 500 * 1024
 
 MAX_REDIRECTS = 5
 """RFC 9309, 2.3.1.2, also to other hosts."""
@@ -25,10 +21,17 @@ MAX_AGE_MS = 24 * 3600 * 1000
 ROBOTS_PATH = "/robots.txt"
 TDMREP_PATH = "/.well-known/tdmrep.json"
 
+_SITE_BYTES = 1024
+
 _PASSED_ON = ("private_address", "gave_up")
 """Failures that say more of a page's fate than that robots.txt could not be had."""
 
-Ask = Callable[[str, int], Awaitable[Answer | Failure]]
+
+class Ask(Protocol):
+    """Asks for a file."""
+
+    async def __call__(self, url: str, max_bytes: int, *, foreign: bool) -> Answer | Failure:
+        """The answer, its body cut at `max_bytes`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Site:
     tdmrep: TdmRep = field(default_factory=lambda: parse_tdmrep(b""))
     missing: Failure | None = None
     rows: tuple[Row, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Characters of the files, and something for being there."""
+        return _SITE_BYTES + sum(len(row["kept"] or "") for row in self.rows)
 
 
 def origin_of(url: str) -> str:
@@ -53,25 +61,30 @@ def is_about_site(url: str) -> bool:
     return urlsplit(url).path in (ROBOTS_PATH, TDMREP_PATH)
 
 
-async def read_site(origin: str, ask: Ask, now: Callable[[], int]) -> Site:
-    """Ask for an origin's two files. `ask` gives the answer to a URL, of at most so many bytes."""
-    row, body, missing = await _read(origin + ROBOTS_PATH, "robots_txt", ROBOTS_MAX_BYTES, ask, now)
+async def read_site(origin: str, agent: str, ask: Ask, now: Callable[[], int]) -> Site:
+    """Ask for an origin's two files, for the second only where the first allows it.
+
+    `ask` gives the answer to a URL, of at most so many bytes; a `foreign` one was named by another host.
+    """
+    row, body, missing = await _read(origin + ROBOTS_PATH, "robots_txt", MAX_ROBOTS_BYTES, ask, now)
     if missing is not None:
         return Site(origin, missing=missing, rows=(row,))
     robots = parse_robots(body)
     named = (canonical_url(place, origin) for place in robots.sitemaps)
     row["sitemaps"] = [place for place in named if place is not None]
-    tdm_row, tdm_body, _ = await _read(origin + TDMREP_PATH, "tdmrep", TDMREP_MAX_BYTES, ask, now)
+    if not robots.allows(origin + TDMREP_PATH, agent):
+        return Site(origin, robots, rows=(row,))
+    tdm_row, tdm_body, _ = await _read(origin + TDMREP_PATH, "tdmrep", MAX_TDMREP_BYTES, ask, now)
     return Site(origin, robots, parse_tdmrep(tdm_body), None, (row, tdm_row))
 
 
 def remembered_site(origin: str, rows: dict[str, Row], now: int) -> Site | None:
     """The site as an earlier process read it; None where it did not, or more than a day ago."""
     robots, tdmrep = rows.get(origin + ROBOTS_PATH), rows.get(origin + TDMREP_PATH)
-    if robots is None or tdmrep is None or robots["kept"] is None or now - robots["fetched_at"] > MAX_AGE_MS:
+    if robots is None or robots["kept"] is None or now - robots["fetched_at"] > MAX_AGE_MS:
         return None
-    bodies = ((row["kept"] or "").encode("latin-1") for row in (robots, tdmrep))
-    return Site(origin, parse_robots(next(bodies)), parse_tdmrep(next(bodies)), None, (robots, tdmrep))
+    reserved = parse_tdmrep(((tdmrep or {}).get("kept") or "").encode("latin-1"))
+    return Site(origin, parse_robots(robots["kept"].encode("latin-1")), reserved, None, tuple(rows.values()))
 
 
 async def _read(
@@ -84,7 +97,7 @@ async def _read(
     place: str | None = url
     for _ in range(MAX_REDIRECTS + 1):
         assert place is not None
-        reply = await ask(place, max_bytes)
+        reply = await ask(place, max_bytes, foreign=netloc_of(place) != netloc_of(url))
         if isinstance(reply, Failure):
             word = reply.outcome if reply.unreachable or reply.outcome in _PASSED_ON else "robots_unreachable"
             row = new_row(url, outcome, fetched_at=now(), detail=str(reply))

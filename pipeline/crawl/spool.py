@@ -3,7 +3,7 @@
 A spool is two files that only grow: `spool.warc.gz` with one gzip member a stored record, and `spool.jsonl` with one
 line (a *row*) an answered URL, written after its record. So every whole line speaks of a whole record; when a spool is
 opened again, a torn last line and what a record file holds beyond the last line are cut off. One URL has one row: the
-latest.
+latest. A line without a URL settles the rows before it: whoever goes on does not ask for them again.
 """
 
 import contextlib
@@ -24,8 +24,16 @@ STORED = "stored"
 REVISIT = "revisit"
 """The outcome of a page that is as an earlier snapshot has it: a 304, or the same payload again."""
 
+GAVE_UP = "gave_up"
+"""The outcome of a URL whose host was left alone."""
+
+CLOCK = "elapsed"
+"""The file beside the spool that says how many seconds its crawl has taken."""
+
 ABOUT_SITE = ("robots_txt", "tdmrep", "sitemap")
 """Outcomes of files that are about the site and no pages."""
+
+_SETTLED = {"settled": True}
 
 _SYNC_SECONDS = 2.0
 """A killed process loses nothing; a power cut loses at most what came in this time."""
@@ -39,6 +47,7 @@ class Spool:
         self._records_path = folder / "spool.warc.gz"
         self._rows_path = folder / "spool.jsonl"
         self._places: dict[str, tuple[int, int]] = {}  # url → (fetched_at, offset of its line)
+        self._settled = 0  # bytes of lines that are settled
         self._records = _open(self._records_path)
         self._rows = _open(self._rows_path)
         self._recover()
@@ -47,7 +56,7 @@ class Spool:
     @staticmethod
     def remove(folder: Path) -> None:
         """Forget what is spooled in `folder`."""
-        for name in ("spool.jsonl", "spool.warc.gz"):
+        for name in ("spool.jsonl", "spool.warc.gz", CLOCK):
             (folder / name).unlink(missing_ok=True)
 
     def __enter__(self) -> "Spool":
@@ -79,6 +88,17 @@ class Spool:
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self.sync()
         return True
+
+    def settle(self) -> None:
+        """Have what is there so far taken for settled."""
+        self._rows.seek(0, os.SEEK_END)
+        self._rows.write(json.dumps(_SETTLED).encode() + b"\n")
+        self._rows.flush()
+        self._settled = self._rows.tell()
+
+    def is_settled(self, url: str) -> bool:
+        """Whether the row of `url` is there and settled."""
+        return url in self._places and self._places[url][1] < self._settled
 
     def row(self, url: str) -> Row:
         """The row of `url`; KeyError where it has none."""
@@ -120,6 +140,10 @@ class Spool:
                     row = json.loads(line)
             if row is None:
                 break
+            if row == _SETTLED:
+                end_of_rows += len(line)
+                self._settled = end_of_rows
+                continue
             if row["offset"] is not None:
                 if read_member(self.record(row)) is None:
                     break
@@ -149,8 +173,10 @@ def new_row(url: str, outcome: str, **facts: Any) -> Row:
         "links": [],
         "robots": None,
         "tdm_reserved": None,
+        "tdm_page": None,
         "license": None,
         "fetched_at": None,
+        "stored_at": None,
         "depth": 0,
         "offset": None,
         "length": None,

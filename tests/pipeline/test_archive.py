@@ -4,13 +4,17 @@ import gzip
 import random
 import subprocess
 import sys
+import time
+import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.archive import Damage, Place, read_records
+from pipeline import archive
+from pipeline.archive import FIRST, Damage, Place, read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared/data/warc"
@@ -30,7 +34,7 @@ def packed(*records: bytes) -> bytes:
     return b"".join(gzip.compress(each, mtime=0) for each in records)
 
 
-def found(file: Path, start: Place = (0, 0)) -> list[tuple[Place, str]]:
+def found(file: Path, start: Place = FIRST) -> list[tuple[Place, str]]:
     """Places with the last part of the record's URL, or "damage"."""
     return [
         (place, "damage" if isinstance(item, Damage) else item.url.rpartition("/")[2])
@@ -64,6 +68,19 @@ BROKEN = {
     "a length beyond all integers": (A + record("x", length=1 << 90) + B, "a damage b"),
     "plain, header of megabytes": (A + record("x", more="X: " + "x" * 5_000_000 + "\r\n") + B, "a damage b"),
     "packed, header of megabytes": (packed(A, record("x", more="X: y\r\n" * 1_000_000), B), "a damage b"),
+    "packed, each in garbage": ((packed(A) + b"no\n") * 9, " ".join(["a damage"] * 9)),
+    "plain, each in garbage": ((A + b"no\n") * 9, " ".join(["a damage"] * 9)),
+    "plain, then packed": (A + packed(B) + C, "a b c"),
+    "packed, then plain": (packed(A) + B + packed(C), "a b c"),
+    "several in a member, then plain": (packed(A + record("x")) + B + packed(C), "a x damage b c"),
+    "packed, each read once": (packed(A, B) + b"no" + packed(C, C, C) + b"no" + packed(A), "a b damage c c c damage a"),
+    "plain, then packed garbage": (A + packed(b"garbage") + B, "a damage b"),
+    "packed, a good record within another": (
+        packed(A, record("x", b"\r\n" + C + b"\r\n")) + b"no\n" + B,
+        "a x damage b",
+    ),
+    "plain, cut by some bytes": (A + record("x", b"1234")[:-6] + B + C, "a x damage b c"),
+    "plain, its block lost": (A + record("x", b"1234" * 10)[:-44] + B + C, "a damage b c"),
     "no garbage but text": (b"<html>" * 1000, "damage"),
     "nothing": (b"", ""),
 }
@@ -84,6 +101,48 @@ def test_reading_can_go_on_from_any_place_as_if_it_had_not_stopped(tmp_path: Pat
     items = found(file)
     for number, (place, _) in enumerate(items):
         assert found(file, place) == items[number:]
+
+
+PARTS = [
+    *(
+        A,
+        packed(B),
+        packed(A + B),
+        record("x", NOISE),
+        packed(record("x", NOISE)),
+        CUT,
+        packed(record("x", NOISE))[:9000],
+    ),
+    *(record("x", length=length)[:-9] for length in (1, 80, 3000, 1 << 40)),
+    *(packed(record("x", b"", length=length)[:-4])[:-8] for length in (80, 3000)),
+    *(b"garbage", bytes(5000), b"\r\n", NOISE),
+]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=30), st.integers(0, 20_000))
+def test_damage_is_a_row_a_stretch_and_no_obstacle_to_going_on_however_little_may_be_read_again(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], again: int
+) -> None:
+    file = tmp_path_factory.mktemp("warc") / "w.warc"
+    file.write_bytes(b"".join(parts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "MAX_AGAIN", 0)
+        patch.setattr(archive, "MIN_AGAIN_BYTES", again)
+        items = found(file)
+        assert all((one, next_one) != ("damage", "damage") for (_, one), (_, next_one) in pairwise(items))
+        for number, (place, _) in enumerate(items):
+            assert found(file, place) == items[number:]
+
+
+def test_where_too_much_would_be_read_again_reading_goes_on_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MAX_AGAIN", 0)
+    monkeypatch.setattr(archive, "MIN_AGAIN_BYTES", 10_000)
+    false_head = record("x", b"", length=30_000)[:-4]
+    file = tmp_path / "w.warc"
+    file.write_bytes(A + false_head * 10 + bytes(200_000) + A + packed(B) + C)
+    assert [what for _, what in found(file)] == ["a", "damage", "a", "b", "c"]
 
 
 @given(st.data())
@@ -151,3 +210,48 @@ def test_archives_of_others_are_read(name: str, records: int, damages: int) -> N
         pytest.skip(f"{SHARED / name} is not there")
     names = [what for _, what in found(SHARED / name)]
     assert (len(names) - names.count("damage"), names.count("damage")) == (records, damages)
+
+
+def stored(content: bytes) -> bytes:
+    """A deflate block, not the last one, of bytes as they are (RFC 1951, 3.2.4)."""
+    return b"\0" + len(content).to_bytes(2, "little") + (len(content) ^ 0xFFFF).to_bytes(2, "little") + content
+
+
+def bomb(size: int) -> bytes:
+    """The deflate blocks of `size` zeros, of which the last is not the last."""
+    deflater = zlib.compressobj(wbits=-15)
+    return deflater.compress(bytes(size)) + deflater.flush(zlib.Z_FULL_FLUSH)
+
+
+FILLER = 10_000_000
+GZIP_HEAD = gzip.compress(b"", mtime=0)[:10]
+HEAD, HUGE, IN_FILE = (record("x", b"", length=length)[:-4] for length in (60_000_000, 600_000_000, FILLER // 2))
+ADVERSE = {
+    "heads that announce more than there is": HEAD * 40_000 + bytes(FILLER),
+    "heads that announce what runs into another": IN_FILE.replace(b"\r\n\r\n", b"\r\n\r\n|") * 40_000 + bytes(FILLER),
+    "versions only": b"WARC/1.0\r\n" * 2_000_000,
+    "versions in one line": b"WARC/1.0" * 2_500_000,
+    "versions in headers": b"X: WARC/1.0\r\n" * 1_500_000,
+    "heads of gzip only": GZIP_HEAD * 2_000_000,
+    "members, each within the one before": GZIP_HEAD
+    + (stored(HEAD) + stored(GZIP_HEAD)) * 40_000
+    + stored(bytes(50_000)) * (FILLER // 50_000),
+    "bombs, each within the one before": GZIP_HEAD + (stored(HEAD) + stored(GZIP_HEAD)) * 40_000 + bomb(FILLER * 4),
+    "bombs too large to be wanted": GZIP_HEAD + (stored(HUGE) + stored(GZIP_HEAD)) * 40_000 + bomb(FILLER * 4),
+    "good records, each within the one before": b"".join(
+        record("x", b"", length=FILLER - 200 * number)[:-4] for number in range(40_000)
+    )
+    + bytes(FILLER)
+    + b"\nno",
+    "good records, each followed by garbage": (packed(A) + b"no\n") * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", ADVERSE)
+def test_the_time_it_takes_is_bounded_by_the_size_of_the_file(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "w.warc"
+    file.write_bytes(ADVERSE[name])
+    begun = time.process_time()
+    for _ in read_records(file, 1 << 26):
+        pass
+    assert time.process_time() - begun < 5

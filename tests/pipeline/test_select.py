@@ -181,6 +181,10 @@ def test_an_answer_that_went_wrong_says_nothing_whatever_its_status(tmp_path: Pa
     assert history(tmp_path, Visit(U), not_there(U, 200, outcome)) == [None]
 
 
+def test_a_page_that_redirects_to_itself_has_not_moved(tmp_path: Path) -> None:
+    assert history(tmp_path, Visit(U), not_there(U, 301, "redirect_loop")) == [None]
+
+
 def test_a_withdrawn_page_comes_back_with_the_next_200(tmp_path: Path) -> None:
     assert history(tmp_path, Visit(U), not_there(U, 410), Visit(U)) == ["superseded", None]
 

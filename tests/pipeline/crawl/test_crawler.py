@@ -127,9 +127,16 @@ def test_pages_that_must_not_be_used_are_rows_and_their_links_are_followed(tmp_p
 
 def test_a_site_whose_robots_txt_refuses_training_is_not_asked_for_pages(tmp_path: Path) -> None:
     pages = {"/": links(), "/robots.txt": (200, {}, "User-agent: *\nContent-Signal: ai-train=no\nAllow: /\n")}
-    with served(pages) as site, pytest.raises(BadInput, match=r"no seed could be fetched: .*robots\.txt refuses"):
+    with served(pages) as site, pytest.raises(BadInput, match=r"1 no_ai: .*robots\.txt refuses training"):
         crawl(site, tmp_path)
     assert site.asked == ["/robots.txt", "/.well-known/tdmrep.json"]
+
+
+def test_a_site_that_forbids_everything_is_asked_for_robots_txt_alone(tmp_path: Path) -> None:
+    pages = {"/": links(), "/robots.txt": (200, {}, "User-agent: *\nDisallow: /\n")}
+    with served(pages) as site, pytest.raises(BadInput, match=r"stored no page \(1 robots\)"):
+        crawl(site, tmp_path)
+    assert site.asked == ["/robots.txt"]
 
 
 def test_sitemaps_that_robots_txt_names_are_read(tmp_path: Path) -> None:
@@ -185,9 +192,9 @@ def test_a_host_that_never_stops_refusing_is_left_alone(tmp_path: Path) -> None:
     pages: dict[str, Any] = {f"/{n}": (429, {"Retry-After": "0"}, "") for n in range(40)}
     with served(pages | {"/": links(*pages)}) as site:
         rows, _ = crawl(site, tmp_path, concurrency_per_host=1)
-    assert len(site.asked) < 12
+    assert len(site.asked) < 14
     assert {row["outcome"] for path, row in rows.items() if path in pages} == {"http_429", "gave_up"}
-    assert "refused in a row, at last: it answered 429" in rows["/39"]["detail"]
+    assert "it refused 8 times in a row, at last: it answered 429" in rows["/39"]["detail"]
 
 
 def test_a_crawl_delay_is_honoured(tmp_path: Path) -> None:
@@ -284,3 +291,110 @@ def test_licence_links_stand_in_the_index(tmp_path: Path) -> None:
     with served(pages) as site:
         rows, _ = crawl(site, tmp_path, max_depth=1)
     assert {path: rows[path]["license"] for path in pages} == {"/": commons, "/a": site.base + "/terms"}
+
+
+@pytest.mark.parametrize("why", ["robots", "gone", "noai"])
+def test_a_site_that_withdraws_everything_is_a_snapshot_too(tmp_path: Path, why: str) -> None:
+    pages: dict[str, Any] = {"/": revisitable(links("/a")), "/a": revisitable(links())}
+    with served(pages) as site:
+        crawl(site, tmp_path / "1")
+        if why == "robots":
+            pages["/robots.txt"] = (200, {}, "User-agent: *\nDisallow: /\n")
+        else:
+            answer = (410, {}, "") if why == "gone" else revisitable(links("/a"), {"X-Robots-Tag": "noai"})
+            pages |= {"/": answer, "/a": answer}
+        rows, stats = crawl(site, tmp_path / "2", earlier=[tmp_path / "1/out"])
+    expected = {"robots": "robots", "gone": "http_410", "noai": "no_ai"}[why]
+    assert outcomes(rows) == {"/": expected, "/a": expected}
+    assert stats["pages"] == 0
+
+
+def test_a_site_that_is_down_is_no_snapshot(tmp_path: Path) -> None:
+    with served({"/": links()}) as site:
+        crawl(site, tmp_path / "1")
+    with pytest.raises(BadInput, match="no seed could be fetched"):
+        crawl(site, tmp_path / "2", earlier=[tmp_path / "1/out"], max_wait_s=0.1)
+
+
+def test_a_page_that_permits_what_its_site_reserves_stays_when_it_is_unchanged(tmp_path: Path) -> None:
+    reserve = (200, {}, '[{"location": "/", "tdm-reservation": 1}]')
+    free = revisitable(links(head='<meta name="tdm-reservation" content="0">'))
+    with served({"/": free, "/.well-known/tdmrep.json": reserve}) as site:
+        crawl(site, tmp_path / "1")
+        rows, _ = crawl(site, tmp_path / "2", earlier=[tmp_path / "1/out"])
+    assert (rows["/"]["outcome"], rows["/"]["tdm_page"], rows["/"]["tdm_reserved"]) == ("revisit", False, False)
+
+
+def test_a_sitemap_that_is_also_linked_is_read(tmp_path: Path) -> None:
+    with served({}) as site:
+        site.pages |= {
+            "/": links("/sitemap.xml"),
+            "/robots.txt": (200, {}, f"Sitemap: {site.base}/sitemap.xml\n"),
+            "/sitemap.xml": (
+                200,
+                {"Content-Type": "text/xml"},
+                f"<urlset><url><loc>{site.base}/b</loc></url></urlset>",
+            ),
+            "/b": links(),
+        }
+        rows, _ = crawl(site, tmp_path)
+    assert outcomes(rows) == {"/": "stored", "/sitemap.xml": "sitemap", "/b": "stored"}
+
+
+def test_another_spelling_of_the_same_url_is_followed_at_once(tmp_path: Path) -> None:
+    pages = {
+        "/": links("/page", "/loop"),
+        "/page": (302, {"Location": "/page?PHPSESSID=1"}, ""),
+        "/page?PHPSESSID=1": links(),
+        "/loop": (301, {"Location": "/loop"}, ""),
+    }
+    with served(pages) as site:
+        rows, _ = crawl(site, tmp_path)
+    assert outcomes(rows) == {"/": "stored", "/page": "stored", "/loop": "redirect_loop"}
+
+
+def test_links_are_found_however_deep_they_are(tmp_path: Path) -> None:
+    deep = "<!DOCTYPE html>" + "<div><font>" * 600 + '<a href="/deep">x</a>'
+    with served({"/": deep, "/deep": links()}) as site:
+        rows, _ = crawl(site, tmp_path)
+    assert outcomes(rows) == {"/": "stored", "/deep": "stored"}
+
+
+def test_a_page_made_to_break_a_parser_is_a_row_soon(tmp_path: Path) -> None:
+    page = "<a " + " ".join(f"a{n}=1" for n in range(200_000)) + ">x</a>"
+    with served({"/": links("/bad"), "/bad": page}) as site:
+        start = time.monotonic()
+        rows, _ = crawl(site, tmp_path)
+    assert outcomes(rows) == {"/": "stored", "/bad": "too_complex"}
+    assert time.monotonic() - start < 20
+
+
+def test_a_page_that_always_fails_does_not_end_its_host(tmp_path: Path) -> None:
+    pages: dict[str, Any] = {f"/{n}": links() for n in range(10)}
+    busy = (503, {"Retry-After": "3600"}, "")
+    with served(pages | {"/busy": busy, "/": links("/busy", *pages)}) as site:
+        rows, _ = crawl(site, tmp_path, concurrency_per_host=1)
+    assert outcomes(rows) == dict.fromkeys(("/", *pages), "stored") | {"/busy": "http_503"}
+
+
+def test_robots_txt_may_not_lead_another_host_to_a_private_address(tmp_path: Path) -> None:
+    with served({"/admin": (200, {}, "secret")}) as victim:
+        pages = {"/": links(), "/robots.txt": (302, {"Location": victim.base + "/admin"}, "")}
+        with served(pages) as site, pytest.raises(BadInput, match="is at the private address"):
+            crawl(site, tmp_path)
+    assert victim.asked == []
+
+
+def test_a_snapshot_holds_no_more_than_its_budget_after_failures_that_passed(tmp_path: Path) -> None:
+    state = {"down": True}
+    pages: dict[str, Any] = {
+        f"/{n}": (lambda _: (500, {}, "") if state["down"] else (200, HTML, links())) if n < 2 else links()
+        for n in range(9)
+    }
+    with served(pages | {"/": links(*pages)}) as site:
+        source = CrawlSource(name="s", seeds=[site.base], delay_s=0, max_pages=5)
+        for attempt in ("first", "again"):
+            (tmp_path / attempt).mkdir()
+            stats = scrape(source, tmp_path / attempt, tmp_path / "work")
+            assert stats["pages"] == 5
+            state["down"] = False

@@ -32,7 +32,7 @@ def test_a_page_is_known_by_its_latest_validators_and_the_day_it_was_stored(tmp_
     earlier = snapshots(
         tmp_path,
         [row(U, "stored", 200, etag="a", payload_digest="00"), row(V, "stored", 200)],
-        [row(U, "revisit", 200, etag="b", payload_digest="00")],
+        [row(U, "revisit", 200, etag="b", payload_digest="00", stored_at=datetime(2026, 1, 1, tzinfo=UTC))],
         [row(U, "timeout", 0)],
     )
     page = earlier.page(U)
@@ -45,6 +45,15 @@ def test_a_page_is_known_by_its_latest_validators_and_the_day_it_was_stored(tmp_
 def test_a_page_that_became_something_else_is_not_asked_for_conditionally(tmp_path: Path) -> None:
     earlier = snapshots(tmp_path, [row(U, "stored", 200)], [row(U, "not_html", 200)])
     assert earlier.page(U) is None
+
+
+def test_two_404_with_a_snapshot_between_that_did_not_ask_are_no_two_in_a_row(tmp_path: Path) -> None:
+    missing = row(U, "http_404", 404)
+    assert dict(snapshots(tmp_path, [row(U, "stored", 200)], [missing], [], [missing]).live()) == {U: 0}
+
+
+def test_a_page_that_redirects_to_itself_is_live(tmp_path: Path) -> None:
+    assert dict(snapshots(tmp_path, [row(U, "stored", 200)], [row(U, "redirect_loop", 301)]).live()) == {U: 0}
 
 
 def test_live_pages_are_those_that_the_corpus_may_hold(tmp_path: Path) -> None:

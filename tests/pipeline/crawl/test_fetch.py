@@ -41,6 +41,10 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
         "64:ff9b::7f00:1",  # NAT64 of 127.0.0.1
         "2002:7f00:1::",  # 6to4 of 127.0.0.1
         "2002:a9fe:a9fe::",
+        "fec0::1",  # site-local, of old
+        "64:ff9b:1::7f00:1",  # NAT64 of a network's own
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
     ],
 )
 def test_addresses_of_this_machine_and_its_network_are_not(address: str) -> None:

@@ -4,13 +4,15 @@ All of `hostile_pages` and `hostile_hosts` is crawled at once, in a process tree
 writes down what it tries; each test looks at one site of the result.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +59,13 @@ SETTINGS: dict[str, Any] = {
     "name": "hostile",
     "contact": "https://example.org/crawl",
     "delay_s": 0,
-    "timeout_s": 4,
+    "timeout_s": 8,
     "max_wait_s": 3,
     "concurrency_per_host": 4,
     "max_body_bytes": 4 * MIB,
 }
 SITES = PAGES | STORMS | ABOUT
-MAX_SECONDS = 60
+MAX_SECONDS = 120
 MAX_MEMORY = 1024 * MIB
 
 
@@ -119,27 +121,47 @@ def guarded_crawl(server: HostileServer, folder: Path, **settings: Any) -> Crawl
     seconds = time.monotonic() - start
     rows = {row["url"]: row for row in read_table(folder / "out" / INDEX).to_pylist()}
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    return Crawled(rows, json.loads(done.stdout), server, events, seconds)
+    seen = HostileServer({}, server.asked, server.strays, server.port, server.canary)
+    return Crawled(rows, json.loads(done.stdout), seen, events, seconds)
+
+
+def once(factory: pytest.TempPathFactory, name: str, crawl: Callable[[Path], Crawled]) -> Crawled:
+    """What `crawl` gives in a folder of its own, done by the first of the test processes that wants it."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = shared / f"{name}.pickle"
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(crawl(factory.mktemp(name))))
+        found: Crawled = pickle.loads(kept.read_bytes())
+        return found
 
 
 @pytest.fixture(scope="module")
-def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
+def crawled(tmp_path_factory: pytest.TempPathFactory) -> Crawled:
     """Everything but the floods, at once."""
-    with HostileServer(SITES) as server:
-        seeds = [server.url(name, path) for name, site in SITES.items() for path in {"/", *site.outcomes}]
-        seeds += [f"http://{name}:{server.canary}/" for name in (*NAMES, *TURNING, *PRIVATE)]
-        seeds += ["http://nowhere.example/", server.url("tls").replace("http:", "https:")]
-        yield guarded_crawl(server, tmp_path_factory.mktemp("hostile"), seeds=seeds, max_pages=1000)
+
+    def crawl(folder: Path) -> Crawled:
+        with HostileServer(SITES) as server:
+            seeds = [server.url(name, path) for name, site in SITES.items() for path in {"/", *site.outcomes}]
+            seeds += [f"http://{name}:{server.canary}/" for name in (*NAMES, *TURNING, *PRIVATE)]
+            seeds += ["http://nowhere.example/", server.url("tls").replace("http:", "https:")]
+            return guarded_crawl(server, folder, seeds=seeds, max_pages=1000)
+
+    return once(tmp_path_factory, "hostile", crawl)
 
 
 @pytest.fixture(scope="module")
-def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Crawled:
     """The floods, with a budget of 30 pages."""
-    with HostileServer(FLOODS) as server:
-        seeds = [server.url(name, path) for name, site in FLOODS.items() for path in site.outcomes]
-        yield guarded_crawl(
-            server, tmp_path_factory.mktemp("flooded"), seeds=seeds, max_pages=30, max_body_bytes=16 * MIB
-        )
+
+    def crawl(folder: Path) -> Crawled:
+        with HostileServer(FLOODS) as server:
+            seeds = [server.url(name, path) for name, site in FLOODS.items() for path in site.outcomes]
+            return guarded_crawl(server, folder, seeds=seeds, max_pages=30, max_body_bytes=16 * MIB)
+
+    return once(tmp_path_factory, "flooded", crawl)
 
 
 CASES = [(name, path, allowed) for name, site in SITES.items() for path, allowed in site.outcomes.items()]

@@ -9,6 +9,8 @@ import pytest
 from pipeline.crawl import politeness
 from pipeline.crawl.politeness import MAX_FAILURES, MAX_REFUSALS, Lane, retry_after_seconds
 
+NO_DATE = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+
 
 class Clock:
     """A clock that sleeping moves on."""
@@ -24,9 +26,13 @@ class Clock:
     def turns(self, lane: Lane, count: int) -> list[float]:
         """When `count` turns come, after now."""
         start, times = self.now, []
+
+        async def take() -> None:
+            async with lane.turn(asyncio.Semaphore(9)):
+                times.append(round(self.now - start, 3))
+
         for _ in range(count):
-            asyncio.run(lane.turn())
-            times.append(round(self.now - start, 3))
+            asyncio.run(take())
         return times
 
 
@@ -37,6 +43,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def lane(delay_s: float = 1.0, **settings: object) -> Lane:
     return Lane(delay_s, 2, 120.0, autothrottle=bool(settings.get("autothrottle", False)))
+
+
+def refuse(host: Lane, clock: Clock, page: int = 0, retry_after: float | None = None, why: str = "busy") -> None:
+    """A request for a page that began now is refused."""
+    host.refused(f"/{page}", clock.now, why, retry_after)
 
 
 def test_requests_to_a_host_are_its_delay_apart(clock: Clock) -> None:
@@ -68,10 +79,43 @@ def test_a_slow_host_is_asked_less_often_and_its_errors_never_more(clock: Clock)
     assert clock.turns(host, 1) == [pytest.approx(1.0, abs=0.01)]  # never faster than configured
 
 
+def test_a_longer_delay_than_autothrottle_would_set_is_kept(clock: Clock) -> None:
+    host = lane(300.0, autothrottle=True)
+    host.answered(0.1, well=True)
+    clock.turns(host, 1)
+    assert clock.turns(host, 1) == [300]
+
+
+def test_no_more_requests_run_than_may(clock: Clock) -> None:  # noqa: ARG001 (so that waiting takes no time)
+    host, others = lane(0.0), asyncio.Semaphore(9)
+    running = most = 0
+
+    async def request() -> None:
+        nonlocal running, most
+        async with host.turn(others):
+            running += 1
+            most = max(most, running)
+            for _ in range(3):
+                await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+            running -= 1
+
+    async def requests() -> None:
+        await asyncio.gather(*(request() for _ in range(8)))
+
+    asyncio.run(requests())
+    assert most == 2
+
+
+def test_a_host_that_asks_for_ten_minutes_between_requests_is_left_alone() -> None:
+    host = lane()
+    host.slow_down(86_400.0)
+    assert host.gave_up == "its robots.txt asks for 86,400 s between two requests"
+
+
 def test_retry_after_is_waited_for(clock: Clock) -> None:
     host = lane()
     clock.turns(host, 1)
-    host.refused("it answered 429", 30.0)
+    refuse(host, clock, retry_after=30.0)
     assert clock.turns(host, 2) == [30, 31]
 
 
@@ -80,24 +124,57 @@ def test_without_retry_after_each_refusal_is_waited_for_twice_as_long(clock: Clo
     waits = []
     for _ in range(MAX_REFUSALS - 1):
         clock.turns(host, 1)
-        host.refused("it answered 503")
+        refuse(host, clock)
         waits += clock.turns(host, 1)
-    assert waits == [1, 2, 4, 8, 16]
+    assert waits == [1, 2, 4, 8, 16, 32, 64]
 
 
 def test_a_host_that_keeps_refusing_is_left_alone(clock: Clock) -> None:
     host = lane()
-    for _ in range(MAX_REFUSALS):
+    for page in range(MAX_REFUSALS):
         assert host.gave_up is None
-        host.refused("it answered 503")
-    assert host.gave_up == "6 requests were refused in a row, at last: it answered 503"
+        refuse(host, clock, page)
+        clock.turns(host, 1)
+    assert host.gave_up == "it refused 8 times in a row, at last: busy"
     assert clock.turns(host, 3) == [0, 0, 0]
 
 
-def test_a_host_that_asks_for_longer_than_we_wait_is_left_alone() -> None:
+def test_a_page_that_is_always_refused_does_not_end_its_host(clock: Clock) -> None:
     host = lane()
-    host.refused("it answered 429", 1e9)
-    assert host.gave_up == "it asks to wait 1,000,000,000 s, more than max_wait_s: it answered 429"
+    for _ in range(2 * MAX_REFUSALS):
+        refuse(host, clock)
+        clock.turns(host, 1)
+    assert host.gave_up is None
+
+
+def test_requests_under_way_when_a_host_refuses_are_one_refusal(clock: Clock) -> None:
+    host = lane()
+    began = clock.now
+    clock.now += 0.5
+    for page in range(20):
+        host.refused(f"/{page}", began, "busy", 1.0)
+    assert host.gave_up is None
+    assert clock.turns(host, 1) == [1]
+
+
+def test_a_host_that_asks_for_longer_than_we_wait_on_several_pages_is_left_alone(clock: Clock) -> None:
+    host = lane()
+    for page in range(3):
+        assert host.gave_up is None
+        refuse(host, clock, page, 1e9)
+        clock.turns(host, 1)
+    assert host.gave_up == "it asks to wait 1,000,000,000 s, more than max_wait_s: busy"
+
+
+def test_a_host_that_refuses_now_and_then_for_ever_is_left_alone_in_the_end(clock: Clock) -> None:
+    host = lane()
+    start = clock.now
+    while host.gave_up is None:
+        refuse(host, clock, retry_after=100.0)
+        clock.turns(host, 1)
+        host.answered(0.1, well=True)
+    assert host.gave_up == "it made us wait 1,800 s in all, and again: busy"
+    assert clock.now - start < 2000
 
 
 def test_broken_pages_do_not_end_a_host_that_also_answers(clock: Clock) -> None:
