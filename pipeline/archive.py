@@ -46,8 +46,6 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _END_BYTES = 4
 """Of the two line ends behind a block."""
-_HEAD_BYTES = 12
-"""Of the line ends before a plain record and of its first line."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,9 @@ def read_records(file: Path, max_bytes: int, start: Place = FIRST) -> Iterator[t
                     position = begin + record.stream_pos
                     if position != starts[1] and _RECORD_START.match(data, position):
                         starts = (starts[1], position)
+                    room = len(data) - position if _is_plain(data, begin) else None
                     # Those before `skip` too, so that the same bytes count.
-                    whole = _read(record, max_bytes, _room(data, starts[1]), reader)
+                    whole = _read(record, max_bytes, room, reader)
                     if whole.block is not None and b"WARC/" in whole.block and _PLAIN_START.search(whole.block):
                         _require_end(data, _start(data, starts, headers), whole.length)
                     in_damage = False
@@ -116,8 +115,8 @@ def read_records(file: Path, max_bytes: int, start: Place = FIRST) -> Iterator[t
                 in_damage = True
             else:
                 return
-            # A record that lost a few bytes holds part of the next one's head.
-            search_from = after + 1 if end is None else max(after + 1, end - _HEAD_BYTES)
+            # A plain record that lost bytes may hold what is behind it; a gzip member has a checksum.
+            search_from = after + 1 if end is None or _is_plain(data, after) else end
             following = _RECORD_START.search(data, max(search_from, reader.read_to if reader.exhausted else 0))
             if following is None:
                 return
@@ -213,11 +212,6 @@ def _read(record: WarcRecord, max_bytes: int, room: int | None, reader: _Reader)
         length,
         block,
     )
-
-
-def _room(data: mmap.mmap, position: int) -> int | None:
-    """Bytes that a record can have at most; None where it is packed."""
-    return len(data) - position if _is_plain(data, position) else None
 
 
 def _is_plain(data: mmap.mmap, position: int) -> bool:

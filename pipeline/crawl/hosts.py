@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import OrderedDict
-from itertools import islice
 from typing import Any
 
 from pipeline.crawl.fetch import Answer, Failure, Fetcher
@@ -22,8 +21,6 @@ MEMORY_BYTES = 512 * 1024 * 1024
 
 MAX_IN_FLIGHT = 256
 """Requests of all hosts together."""
-
-_FORGOTTEN_AT_ONCE = 8
 
 RULES_BYTES = 4 * 1024 * 1024
 """Of robots.txt files whose rules are held ready, parsed some 25 times as large; others are read from the spool."""
@@ -98,6 +95,7 @@ class Hosts:
         read_at, task = self._sites.get(origin, (0, None))
         if task is None or now() - read_at > MAX_AGE_MS:
             task = asyncio.ensure_future(self._read_site(origin))
+            task.add_done_callback(lambda _: self._forget())
             self._sites[origin] = (now(), task)
         self._sites.move_to_end(origin)
         return await task
@@ -114,13 +112,15 @@ class Hosts:
         if delay := site.robots.crawl_delay(agent):
             self._lane(origin + "/").slow_down(delay)
         self._rules_bytes += site.size
-        self._forget()
         return site
 
     def _forget(self) -> None:
         """Let go of the rules that were not asked for longest, where they are too many: the spool has them."""
-        for origin, (_, task) in list(islice(self._sites.items(), _FORGOTTEN_AT_ONCE)):
-            if self._rules_bytes > RULES_BYTES and task.done() and not task.exception():
+        for origin in list(self._sites):
+            if self._rules_bytes <= RULES_BYTES:
+                return
+            task = self._sites[origin][1]
+            if task.done() and not task.cancelled() and task.exception() is None:
                 self._rules_bytes -= task.result().size
                 del self._sites[origin]
 

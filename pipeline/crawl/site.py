@@ -69,13 +69,21 @@ async def read_site(origin: str, agent: str, ask: Ask, now: Callable[[], int]) -
     row, body, missing = await _read(origin + ROBOTS_PATH, "robots_txt", MAX_ROBOTS_BYTES, ask, now)
     if missing is not None:
         return Site(origin, missing=missing, rows=(row,))
+    row["sitemaps"], may_ask = _look_into(body, origin, agent)
+    if not may_ask:
+        return Site(origin, parse_robots(body), rows=(row,))
+    tdm_row, tdm_body, _ = await _read(origin + TDMREP_PATH, "tdmrep", MAX_TDMREP_BYTES, ask, now)
+    return Site(origin, parse_robots(body), parse_tdmrep(tdm_body), None, (row, tdm_row))
+
+
+def _look_into(body: bytes, origin: str, agent: str) -> tuple[list[str], bool]:
+    """The sitemaps that a robots.txt names, and whether the second file may be asked for.
+
+    Rules take 25 times the memory of their text, so they are not held while another answer is waited for.
+    """
     robots = parse_robots(body)
     named = (canonical_url(place, origin) for place in robots.sitemaps)
-    row["sitemaps"] = [place for place in named if place is not None]
-    if not robots.allows(origin + TDMREP_PATH, agent):
-        return Site(origin, robots, rows=(row,))
-    tdm_row, tdm_body, _ = await _read(origin + TDMREP_PATH, "tdmrep", MAX_TDMREP_BYTES, ask, now)
-    return Site(origin, robots, parse_tdmrep(tdm_body), None, (row, tdm_row))
+    return [place for place in named if place is not None], robots.allows(origin + TDMREP_PATH, agent)
 
 
 def remembered_site(origin: str, rows: dict[str, Row], now: int) -> Site | None:
