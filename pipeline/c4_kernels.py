@@ -7,14 +7,16 @@ that the text C4 would keep is the document's own bytes, laid end to end.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import quality_rules, words
+from pipeline import quality_rules
 from pipeline.kernels import Codes, Hashes, Kinds, kernel
 from pipeline.quality_rules import MAX_C4_WORD, MIN_C4_WORDS, POLICY_PHRASES
-from pipeline.words import CASE, DIGIT, PUNCTUATION, SPACE, TERMINAL, ZERO, classify, find_words, line_end, next_line
+from pipeline.word_kernels import CASE, WORD_SOURCES, find_words
+from pipeline.words import DIGIT, PUNCTUATION, SPACE, TERMINAL, ZERO, classify, line_end, next_line
 
-DOT, OPEN, CLOSE, BRACE, QUESTION, EXCLAMATION, QUOTE, APOSTROPHE, CAPITAL_A, CAPITAL_Z = map(ord, ".[]{?!\"'AZ")
+DOT, OPEN, CLOSE, BRACE, QUESTION, EXCLAMATION, QUOTE, APOSTROPHE, BLANK = map(ord, ".[]{?!\"' ")
+CAPITAL_A, CAPITAL_Z = map(ord, "AZ")
 
-compiled = kernel(__file__, words.__file__, quality_rules.__file__)
+compiled = kernel(__file__, *WORD_SOURCES, quality_rules.__file__)
 
 
 def phrase_codes() -> tuple[Codes, Codes]:
@@ -58,11 +60,15 @@ def _contains(line: Codes, length: int, phrase: Codes) -> bool:
 
 
 @compiled
-def _sentences(kinds: Kinds, starts: Codes, ends: Codes, n_words: int) -> int:
-    """Sentences of a line: one more begins at each proper word behind a word that is a sentence's final mark."""
+def _sentences(line: Codes, kinds: Kinds, starts: Codes, ends: Codes, n_words: int) -> int:
+    """Sentences of a line: one more begins behind a word that is a final mark, at a proper word or at a wide gap."""
     sentences = 1
     final = False
     for w in range(n_words):
+        gap = starts[w] - ends[w - 1] if w else 0
+        if final and (gap > 1 or (gap == 1 and line[ends[w - 1]] != BLANK)):
+            sentences += 1
+            final = False
         terminal = ends[w] - starts[w] == 1 and (kinds[starts[w]] & TERMINAL) != 0
         punctuation = True
         for i in range(starts[w], ends[w]):
@@ -137,7 +143,7 @@ def c4_rules(
             scores[9] += 1
             continue
         classify(line, n, table, line_kinds)
-        scores[0] += _sentences(line_kinds, starts, ends, find_words(line, line_kinds, n, known, starts, ends))
+        scores[0] += _sentences(line, line_kinds, starts, ends, find_words(line, line_kinds, n, known, starts, ends))
         scores[4] += 1
         j = 0
         if n_spans == first_span:

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pipeline.config import BadInput, Config
 from pipeline.documents import DOC_ID, read_table, write_table
+from pipeline.language_codes import NO_LANGUAGE, PARTS, agree, model_code
 
 if TYPE_CHECKING:
     from fasttext.FastText import _FastText
@@ -28,8 +29,8 @@ LANGUAGE = pa.schema([("doc_id", DOC_ID), ("language", pa.string()), ("score", p
 UNDETERMINED = "und"
 """BCP 47's code for a text whose language cannot be told: here, one without a single character to look at."""
 
-SAMPLE_CHARACTERS = 2048
-"""Text that the model sees of a document: beyond about 1,000 characters its label hardly changes, its cost grows."""
+SAMPLE_CHARACTERS = 1024
+"""Text that the model sees of a document: with more, pages declared in a language were labelled no better."""
 
 SAMPLE_PIECES = 8
 """The sample is taken in this many pieces at even distances, so that a foreign preface or footer does not decide."""
@@ -37,9 +38,9 @@ SAMPLE_PIECES = 8
 MAX_LABELS = 10_000
 """More labels than any language model has: asking for that many best answers lists them all."""
 
-NOT_PROSE = re.compile(r"\S*(?:[_=<>/\\{}\[\]|@#$%^*~`&+0-9]|\w[.(]\w)\S*")
-"""Numbers, addresses and names from programs: the model met few of them, and they cost English manuals a tenth of
-their score without changing a label."""
+NOT_PROSE = re.compile(r"[_=<>/\\{}\[\]|@#$%^*~`&+0-9]|\w[.(]\w")
+"""What stands in numbers, addresses and names from programs: the model met few of them, and they cost English manuals a
+tenth of their score without changing a label."""
 
 MIN_PROSE = 0.5
 """Under this share of prose the sample is left whole: there is too little else to go by."""
@@ -58,8 +59,9 @@ class LanguageConfig(Config):
 def language(*, out: Path, config: LanguageConfig, documents: Path, model: Path) -> dict[str, Any]:
     """Write `language.arrow`, the ledger of the part folder `documents`; `model` is a fastText model file.
 
-    Stats: rows, wanted rows, languages (rows by label), declared (rows whose page names a language) and
-    declared_disagrees (those of them where the model names another). Raises BadInput for a `wanted` code that the
+    Stats: rows, wanted rows, languages (rows by label), declared (rows whose page names a language),
+    declared_unknown (those of them whose language the model cannot name) and declared_disagrees (those where it could,
+    and names another; a macrolanguage and its parts agree). Raises BadInput for a `wanted` code that the
     model has no label for, and for a model that cannot be read.
     """
     refuse_unknown(config.wanted, model)
@@ -71,13 +73,19 @@ def language(*, out: Path, config: LanguageConfig, documents: Path, model: Path)
         [table["doc_id"], codes, pa.array(np.array([score for _, score in found], np.float32)), wanted], schema=LANGUAGE
     )
     write_table(ledger, out / "language.arrow")
-    declared = table["language_declared"]
+    declared = [
+        (code, label)
+        for code, (label, _) in zip(table["language_declared"].to_pylist(), found, strict=True)
+        if code is not None and code not in NO_LANGUAGE
+    ]
+    nameable = [pair for pair in declared if can_name(pair[0], model)]
     return {
         "rows": ledger.num_rows,
         "wanted": int(pc.sum(wanted).as_py() or 0),
         "languages": dict(sorted(Counter(code for code, _ in found).items())),
-        "declared": len(declared) - declared.null_count,
-        "declared_disagrees": int(pc.sum(pc.not_equal(declared, codes)).as_py() or 0),
+        "declared": len(declared),
+        "declared_unknown": len(declared) - len(nameable),
+        "declared_disagrees": sum(label != UNDETERMINED and not agree(code, label) for code, label in nameable),
     }
 
 
@@ -97,8 +105,10 @@ def sample(text: str) -> str:
         piece = SAMPLE_CHARACTERS // SAMPLE_PIECES - 1
         starts = [(len(text) - piece) * number // (SAMPLE_PIECES - 1) for number in range(SAMPLE_PIECES)]
         text = " ".join(text[start : start + piece] for start in starts)
-    line = " ".join(text.replace("\0", " ").split())
-    prose = " ".join(NOT_PROSE.sub("", line).split())
+    words = text.replace("\0", " ").split()
+    line = " ".join(words)
+    found = NOT_PROSE.search
+    prose = " ".join([word for word in words if not found(word)])
     return prose if len(prose) >= MIN_PROSE * len(line) else line
 
 
@@ -120,9 +130,18 @@ def refuse_unknown(wanted: list[str], model: Path) -> None:
     known = labels(model)
     for code in wanted:
         if code not in known:
+            other = model_code(code.replace("_", "-").lower().partition("-")[0])
+            if other in known:
+                raise BadInput(f'language.wanted: {model.name} calls "{code}" {other}: write "{other}".')
             near = get_close_matches(code, sorted(known), n=3, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}?" if near else "they are ISO 639 codes such as en, de or ceb."
             raise BadInput(f'language.wanted: "{code}" is none of the {len(known)} languages of {model.name}; {hint}')
+
+
+def can_name(declared: str, model: Path) -> bool:
+    """Whether `model` has a label for the language that a page declares, or for the macrolanguage that holds it."""
+    code = model_code(declared)
+    return code in labels(model) or PARTS.get(code) in labels(model)
 
 
 @cache

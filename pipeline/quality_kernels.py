@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import c4_kernels, quality_rules, words
+from pipeline import c4_kernels, quality_rules
 from pipeline.c4_kernels import c4_rules, phrase_codes
 from pipeline.kernels import Codes, Hashes, Kinds, kernel
 from pipeline.quality_rules import (
@@ -25,6 +25,7 @@ from pipeline.quality_rules import (
     STOP_WORDS,
     TOP_N_GRAMS,
 )
+from pipeline.word_kernels import WORD_SOURCES, find_words, lexicon
 from pipeline.words import (
     LETTER,
     ONE,
@@ -33,10 +34,8 @@ from pipeline.words import (
     TERMINAL,
     TWO,
     ZERO,
-    abbreviation_hashes,
     classify,
     decode,
-    find_words,
     hash_codes,
     hash_string,
     kinds_table,
@@ -54,7 +53,7 @@ NEWLINE, HASH, DOT, ELLIPSIS = map(ord, "\n#.…")
 
 WHITE_SPACE = cast(int, np.int64(SPACE))
 
-compiled = kernel(__file__, c4_kernels.__file__, words.__file__, quality_rules.__file__)
+compiled = kernel(__file__, c4_kernels.__file__, *WORD_SOURCES, quality_rules.__file__)
 
 
 def score(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArray[np.float64], Codes, Codes]:
@@ -64,7 +63,7 @@ def score(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArray[
     """
     phrases, bounds = phrase_codes()
     stop = np.array([hash_string(word) for word in STOP_WORDS], np.uint64)
-    return score_documents(data, offsets, kinds_table(), abbreviation_hashes(), stop, phrases, bounds)
+    return score_documents(data, offsets, kinds_table(), lexicon(), stop, phrases, bounds)
 
 
 @compiled
@@ -283,12 +282,12 @@ def score_documents(
     while slots < 2 * (longest + 2):
         slots *= 2
     codes = np.empty(longest + 1, np.int32)
-    kinds = np.empty(longest + 1, np.uint16)
+    kinds = np.empty(longest + 1, np.uint32)
     places = np.empty(longest + 2, np.int32)
     starts = np.empty(longest + 1, np.int32)
     ends = np.empty(longest + 1, np.int32)
     line = np.empty(longest + 1, np.int32)
-    line_kinds = np.empty(longest + 1, np.uint16)
+    line_kinds = np.empty(longest + 1, np.uint32)
     origin = np.empty(longest + 1, np.int32)
     grams = np.empty(longest + 1, np.uint64)
     word_hashes = np.empty(longest + 1, np.uint64)

@@ -18,19 +18,10 @@ from pipeline.quality_rules import (
     STOP_WORDS,
     TOP_N_GRAMS,
 )
-from pipeline.words import (
-    ABBREVIATIONS,
-    APOSTROPHES,
-    CURRENCY,
-    FIRST_MARKS,
-    MARKS,
-    QUOTES,
-    symbols,
-    terminals,
-)
+from pipeline.word_reference import reference_words
+from pipeline.words import symbols, terminals
 
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
-ENDINGS = ("n't", "'ll", "'re", "'ve", "'s", "'m", "'d")
 C4_TERMINALS = (".", "?", "!", '"', "'")
 
 
@@ -147,125 +138,16 @@ def c4(text: str) -> tuple[dict[str, float], str]:
 
 
 def sentences(line: str) -> int:
-    """How many sentences a line holds, by its final marks."""
+    """How many sentences a line holds, by its final marks. White space but a single blank ends one too."""
     count, final = 1, False
-    for word in reference_words(line):
-        if word in terminals():
-            final = True
-        elif final and not all(map(is_punctuation, word)):
-            count += 1
-            final = False
+    for chunk in re.split(r"(?<=\S) (?=\S)|(\s+)", line):
+        for word in ["\n"] if chunk and chunk.isspace() else reference_words(chunk or ""):
+            if word in terminals():
+                final = True
+            elif final and not all(map(is_punctuation, word)):
+                count += 1
+                final = False
     return count
-
-
-def reference_words(text: str) -> list[str]:
-    """The words of `text`, as `pipeline.words` defines them."""
-    words: list[str] = []
-    for chunk in text.split():
-        rest, behind = chunk, []
-        while rest and not _is_whole(rest) and (size := _prefix_size(rest)):
-            words.append(rest[:size])
-            rest = rest[size:]
-        while rest and not _is_whole(rest) and (size := _suffix_size(rest)):
-            behind.append(rest[-size:])
-            rest = rest[:-size]
-        if rest and (_is_whole(rest) or _is_address(rest)):
-            words.append(rest)
-        else:
-            words.extend(_inner_words(rest))
-        words.extend(reversed(behind))
-    return words
-
-
-def _inner_words(rest: str) -> list[str]:
-    words, i = [], 0
-    while i < len(rest):
-        if size := _infix_size(rest, i):
-            words += [piece for piece in (rest[:i], rest[i : i + size]) if piece]
-            rest, i = rest[i + size :], 0
-        else:
-            i += 1
-    return words + [rest] * bool(rest)
-
-
-def _is_mark(character: str) -> bool:
-    return character in MARKS or unicodedata.category(character) == "So"
-
-
-def _is_lower(character: str) -> bool:
-    return character.isalpha() and not character.isupper()
-
-
-def _is_upper(character: str) -> bool:
-    return character.isalpha() and not character.islower()
-
-
-def _is_digit(character: str) -> bool:
-    return character in set("0123456789")
-
-
-def _is_whole(word: str) -> bool:
-    single = len(word) == 2 and word[0].isalpha() and not _is_upper(word[0]) and word[1] == "."
-    return single or word in ABBREVIATIONS
-
-
-def _is_address(word: str) -> bool:
-    return (word.startswith("www.") and len(word) > 4) or "@" in word[1:-1] or "://" in word[1:]
-
-
-def _prefix_size(rest: str) -> int:
-    if _is_mark(rest[0]) or rest[0] in FIRST_MARKS:
-        return 1
-    if rest[0] == "+":
-        return 0 if _is_digit(rest[1:2]) else 1
-    run = len(rest) - len(rest.lstrip("."))
-    return run if run >= 2 else 0
-
-
-def _suffix_size(rest: str) -> int:
-    for ending in ENDINGS:
-        body, tail = rest[: -len(ending)], rest[-len(ending) :]
-        straight = "".join("'" if character in APOSTROPHES else character for character in tail)
-        if body[-1:].isalpha() and lower_ascii(straight) == ending:
-            return len(ending)
-    last, before = rest[-1], rest[-2:-1]
-    if _is_mark(last):
-        return 1
-    if not before:
-        return 0
-    if last == ".":
-        run = len(rest) - len(rest.rstrip("."))
-        if run >= 2:
-            return run
-        if _is_digit(before) or _is_lower(before) or _is_mark(before) or before in "%²-+":
-            return 1
-        return int(len(rest) >= 3 and _is_upper(before) and _is_upper(rest[-3]))
-    return int(_is_digit(before) and (last in CURRENCY or last in "+%"))
-
-
-def _infix_size(rest: str, i: int) -> int:
-    mark, before, after = rest[i], rest[i - 1 : i], rest[i + 1 : i + 2]
-    run = len(rest) - i - len(rest[i:].lstrip(mark))
-    if mark == ".":
-        if run >= 2:
-            return run
-        if not before or not after:
-            return 0
-        return int((_is_lower(before) or before in QUOTES) and (_is_upper(after) or after in QUOTES))
-    if mark == "…" or unicodedata.category(mark) == "So":
-        return 1
-    if not before:
-        return 0
-    if mark in "+-*^" and _is_digit(before) and after and (_is_digit(after) or after == "-"):
-        return 1
-    if mark == ",":
-        return int(before.isalpha() and after.isalpha())
-    if before.isalpha() or _is_digit(before):
-        if mark in "-–—~":
-            longest = {"-": 3, "—": 2}.get(mark, 1)
-            return run if run <= longest and rest[i + run : i + run + 1].isalpha() else 0
-        return int(mark in ":<>=/" and after.isalpha())
-    return 0
 
 
 def is_punctuation(character: str) -> bool:

@@ -1,39 +1,51 @@
-"""Characters, lines and words as the quality rules see them: the kernels that everything else is counted with.
+"""Characters and lines as the quality rules see them: what each character is, as bits, and where lines end.
 
-White space separates chunks. From each chunk come off, one mark at a time, the punctuation before it and behind it; an
-ellipsis is one word, and so is an English contraction's ending (`n't`, `'s`). What is left splits inside at marks that
-stand between letters or digits: `well-known` is three words, `3.14` is one. Abbreviations and addresses stay whole.
-These are the habits of spaCy's English tokenizer, whose counts the published cut-offs of datatrove's filters assume.
-`pipeline.quality_reference` says the same in plain Python.
+What counts as a letter, a mark or a symbol when words are split follows spaCy's English tokenizer, whose words
+datatrove's filters count and the published cut-offs assume; `pipeline.word_kernels` does the splitting.
 """
 
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels import Codes, Hashes, Kinds, kernel
+from pipeline.kernels import Codes, Kinds, kernel
 
-QUOTES = frozenset("'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉〈〉⟦⟧")
-MARKS = frozenset("…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪—–") | QUOTES
-"""Marks that are words of their own at either end of a chunk; so is every symbol of Unicode category So."""
-CURRENCY = frozenset("$£€¥฿₽﷼₴₹₩₪₫") | frozenset(map(chr, range(0x20A0, 0x20C0)))
+QUOTES = frozenset("'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉\u2329\u232a⟦⟧")
+CLOSING_MARKS = frozenset("…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪") | QUOTES
+"""Marks that are words of their own at either end of a chunk, and behind which a full stop is one too."""
+MARKS = CLOSING_MARKS | frozenset("—–")
+"""Marks that are words of their own at either end of a chunk; so is every `ICON`."""
+CURRENCY = frozenset("$£€¥฿﷼") | frozenset(map(chr, range(0x20A0, 0x20C0)))
 FIRST_MARKS = frozenset("§%=") | CURRENCY
 """Marks that are words of their own only before other characters."""
-APOSTROPHES = frozenset("'’")
-ABBREVIATIONS = frozenset(
-    (  # noqa: SIM905 - a word list is read as words
-        "a.m. p.m. e.g. i.e. v.s. vs. co. E.g. E.G. I.e. I.E. Adm. Bros. Co. Corp. D.C. Dr. Gen. Gov. Id. Inc. "
-        "Jr. Ltd. Messrs. Mr. Mrs. Ms. Mt. Ph.D. Prof. Rep. Rev. Sen. St. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. "
-        "Sept. Oct. Nov. Dec. Ala. Ariz. Ark. Calif. Colo. Conn. Del. Fla. Ga. Ia. Ill. Ind. Kan. Kans. Ky. La. "
-        "Mass. Md. Mich. Minn. Miss. Mo. Mont. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Okla. Ore. Pa. S.C. "
-        "Tenn. Va. Wash. Wis."
-    ).split()
+
+CASED_LETTERS = (
+    "41-5A 61-7A C0-D6 D8-F6 F8-1BF 1C4-2AF 386 388-38A 38C 38E-38F 391-3A9 3AC-3AF 3B1-3C9 3CC-3CE 400-401 "
+    "403-40A 40C-40D 410-451 453-45A 45C-45D 490-491 496-497 4A2-4A3 4AE-4AF 4BA-4BB 4D8-4D9 4E8-4E9 1D00-1D25 "
+    "1D6B-1D77 1D79-1D9A 1E00-1EFF 2C60-2C7B 2C7E-2C7F A722-A76F A771-A787 A78B-A78E A790-A7B9 A7FA AB30-AB5A "
+    "AB60-AB64 FF21-FF3A FF41-FF5A"
 )
-"""Words that keep their full stop, beside every single lower-case letter."""
-MAX_ABBREVIATION = 7
+"""Latin, Greek and Cyrillic letters between which marks split a word."""
+CASELESS_LETTERS = (
+    "591-5F4 620-64A 66E-6D5 6E5-6FF 750-77F 8A0-8BD 900-9FF B80-CFF D80-DFF 1100-137F 2E80-2FDF 2FF0-30FF 31C0-31EF "
+    "3200-4DBF 4E00-9FFF AC00-D7AF F900-FAFF FB1D-FBB1 FBD3-FD3D FD50-FDC7 FDF0-FDFB FE30-FE4F FE70-FEFC 1EE00-1EEBB "
+    "1F200-1F2FF 20000-2A6DF 2A700-2EBEF 2F800-2FA1F"
+)
+"""Whole blocks of Hebrew, Arabic, Indic, Ethiopic, Hangul, kana and Han, which count as either case."""
+ODD_LOWER, ODD_UPPER = "\u0294", "\u03a2"
+"""A lower-case letter there that Unicode calls caseless, and a gap in it among the Greek capitals."""
+
+YOUNG_SYMBOLS = (
+    "166D 1734-173F 2427-243F 2B74-2B75 2B96-2B97 2BC9 2BFF 2E50-2E51 2FFC-2FFF 31E4-31EF 321F 32FF FD40-FD4F FDCF "
+    "FDFE-FDFF 1019C 11FD5-11FFF 1CC00-1CFFF 1D1E9-1D1FF 1E14F 1ED2E 1F10D-1F10F 1F16C-1F16F 1F1AD-1F1E5 1F6D5-1F6DF "
+    "1F6FA-1F6FF 1F774-1F77F 1F7D9-1F7FF 1F8AE-1F8FF 1F90C-1F90F 1F93F 1F971-1F972 1F977-1F979 1F97B 1F9A3-1F9AF "
+    "1F9BA-1F9BF 1F9C3-1F9CF 1FA00-1FA5F 1FA6E-1FBFF"
+)
+"""Symbols that Unicode has had since version 12 only, and room for more: the tokenizer's list is older."""
 
 SENTENCE_TERMINALS = (
     "21 2E 3F 589 61D-61F 6D4 700-702 7F9 837 839 83D-83E 964-965 104A-104B 1362 1367-1368 166E 1735-1736 17D4-17D6 "
@@ -49,35 +61,49 @@ SENTENCE_TERMINALS = (
 TABLE_SIZE = 0x32400
 """Code points above this are no letters, spaces or marks in any Unicode version so far."""
 
-SPACE, BREAK, LETTER, LOWER, UPPER, DIGIT, ASCII_DIGIT = 1, 2, 4, 8, 16, 32, 64
-MARK, FIRST, MONEY, QUOTE, ICON, PUNCTUATION, TERMINAL = 128, 256, 512, 1024, 2048, 4096, 8192
-APOSTROPHE, SYMBOL = 16384, 32768
-"""What a character is, as bits. LOWER and UPPER both hold for letters without case; SYMBOL is the set below."""
+SPACE, BREAK, LETTER, ALPHA, LOWER, UPPER, DIGIT, ASCII_DIGIT = (1 << bit for bit in range(8))
+MARK, FIRST, CLOSING, QUOTE, ICON, PUNCTUATION, TERMINAL, SYMBOL = (1 << bit for bit in range(8, 16))
+WORD, HOST = 1 << 16, 1 << 17
+"""What a character is, as bits. LETTER is Unicode's, ALPHA, LOWER and UPPER are the splitter's (both cases hold for
+caseless letters), SYMBOL is the set below, WORD is `\\w` of regular expressions, HOST stands in host names."""
 
 ZERO, ONE, TWO = (cast(int, np.int64(number)) for number in range(3))
 """For kernels to start from: a kernel compiles once more for each integer literal that it is called with."""
 
-DOT, PLUS, MINUS, STAR, CARET, COMMA, PERCENT, AT, COLON, SLASH, LESS, MORE, EQUALS, TILDE = map(ord, ".+-*^,%@:/<>=~")
 NEWLINE, RETURN = map(ord, "\n\r")
-EN_DASH, EM_DASH, ELLIPSIS, SQUARED = map(ord, "–—…²")
-LETTER_D, LETTER_E, LETTER_L, LETTER_M, LETTER_N, LETTER_R, LETTER_S, LETTER_T, LETTER_V, LETTER_W = map(
-    ord, "delmnrstvw"
-)
-CASE = 32
-"""The bit that sets a capital ASCII letter in lower case."""
+FNV_START = np.uint64(0xCBF29CE484222325)
 
 LINE_BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 """Where `str.splitlines` splits."""
 
 
+def code_points(ranges: str) -> Iterator[int]:
+    """The code points that `ranges` names in hexadecimal: single ones and first-last, between blanks."""
+    for field in ranges.split():
+        first, _, last = field.partition("-")
+        yield from range(int(first, 16), int(last or first, 16) + 1)
+
+
 @cache
 def terminals() -> frozenset[str]:
     """The characters of `SENTENCE_TERMINALS`."""
-    found: set[str] = set()
-    for field in SENTENCE_TERMINALS.split():
-        first, _, last = field.partition("-")
-        found.update(map(chr, range(int(first, 16), int(last or first, 16) + 1)))
-    return frozenset(found)
+    return frozenset(map(chr, code_points(SENTENCE_TERMINALS)))
+
+
+@cache
+def icons() -> frozenset[str]:
+    """Characters of Unicode category So, without the young ones."""
+    every = {code for code in range(TABLE_SIZE) if unicodedata.category(chr(code)) == "So"}
+    return frozenset(map(chr, every.difference(code_points(YOUNG_SYMBOLS))))
+
+
+@cache
+def letters() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The splitter's letters: all, lower case, upper case. Caseless ones are in each."""
+    caseless = frozenset(map(chr, code_points(CASELESS_LETTERS)))
+    cased = frozenset(map(chr, code_points(CASED_LETTERS)))
+    lower = frozenset(filter(str.islower, cased)) | {ODD_LOWER}
+    return caseless | cased, caseless | lower, caseless | frozenset(filter(str.isupper, cased)) | {ODD_UPPER}
 
 
 @cache
@@ -91,32 +117,25 @@ def symbols() -> frozenset[str]:
 @cache
 def kinds_table() -> Kinds:
     """What each code point below `TABLE_SIZE` is, as bits."""
-    table = np.zeros(TABLE_SIZE, np.uint16)
+    table = np.zeros(TABLE_SIZE, np.uint32)
     # Surrogates are left out: they cannot stand in a document.
     characters = [*map(chr, range(0xD800)), *("\0" * 0x800), *map(chr, range(0xE000, TABLE_SIZE))]
     categories = [unicodedata.category(character) for character in characters]
-    lower = np.array([character.islower() for character in characters])
-    upper = np.array([character.isupper() for character in characters])
-    letter = np.array([character.isalpha() for character in characters])
     table[[character.isspace() for character in characters]] |= SPACE
-    table[letter] |= LETTER
-    table[letter & ~upper] |= LOWER
-    table[letter & ~lower] |= UPPER
+    table[[character.isalpha() for character in characters]] |= LETTER
+    table[[character.isalnum() or character == "_" for character in characters]] |= WORD
     table[[category == "Nd" for category in categories]] |= DIGIT
-    table[[category == "So" for category in categories]] |= ICON | MARK
     table[[category.startswith("P") for category in categories]] |= PUNCTUATION
+    table[0xA1:0x10000] |= HOST
+    alpha, lower, upper = letters()
     for members, bit in (
-        (LINE_BREAKS, BREAK), (MARKS, MARK), (FIRST_MARKS, FIRST), (CURRENCY, MONEY), (QUOTES, QUOTE),
-        (APOSTROPHES, APOSTROPHE), (terminals(), TERMINAL), (symbols(), SYMBOL), (frozenset("0123456789"), ASCII_DIGIT),
+        (LINE_BREAKS, BREAK), (alpha, ALPHA), (lower, LOWER), (upper, UPPER), (frozenset("0123456789"), ASCII_DIGIT),
+        (MARKS | icons(), MARK), (MARKS | icons() | FIRST_MARKS, FIRST), (CLOSING_MARKS | {"|"}, CLOSING),
+        (QUOTES, QUOTE), (icons(), ICON), (terminals(), TERMINAL), (symbols(), SYMBOL),
+        (frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"), HOST),
     ):  # fmt: skip
         table[[ord(member) for member in members]] |= bit
     return table
-
-
-@cache
-def abbreviation_hashes() -> Hashes:
-    """Hashes of `ABBREVIATIONS`, as `find_words` wants them."""
-    return np.array([hash_string(word) for word in sorted(ABBREVIATIONS)], np.uint64)
 
 
 def hash_string(text: str) -> int:
@@ -129,13 +148,24 @@ compiled = kernel(__file__)
 
 
 @compiled
-def hash_codes(codes: Codes, start: int, end: int) -> np.uint64:
-    """64 bits that stand for `codes[start:end]`: FNV-1a over code points, then mixed so that all bits count."""
-    value = np.uint64(0xCBF29CE484222325)
+def hash_on(value: np.uint64, codes: Codes, start: int, end: int) -> np.uint64:
+    """`value` carried on over `codes[start:end]`: FNV-1a over code points."""
     for i in range(start, end):
         value = (value ^ np.uint64(codes[i])) * np.uint64(0x100000001B3)
+    return value
+
+
+@compiled
+def hash_end(value: np.uint64) -> np.uint64:
+    """The hash that `value` was carried on for: mixed, so that all bits count."""
     value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return value ^ (value >> np.uint64(32))
+
+
+@compiled
+def hash_codes(codes: Codes, start: int, end: int) -> np.uint64:
+    """64 bits that stand for `codes[start:end]`."""
+    return hash_end(hash_on(FNV_START, codes, start, end))
 
 
 @compiled
@@ -186,215 +216,3 @@ def classify(codes: Codes, length: int, table: Kinds, kinds: Kinds) -> None:
     """Fill `kinds[:length]` with the bits of each code point."""
     for i in range(length):
         kinds[i] = table[codes[i]] if codes[i] < TABLE_SIZE else 0
-
-
-@compiled
-def _ending(codes: Codes, kinds: Kinds, a: int, b: int) -> int:
-    """Characters of the contraction's ending that `codes[a:b]` ends with, 0 where there is none."""
-    last = codes[b - 1] | CASE
-    if b - a >= 3 and kinds[b - 2] & APOSTROPHE:
-        if b - a >= 4 and last == LETTER_T and codes[b - 3] | CASE == LETTER_N and kinds[b - 4] & LETTER:
-            return 3
-        if kinds[b - 3] & LETTER and (last in (LETTER_S, LETTER_M, LETTER_D)):
-            return 2
-    if b - a >= 4 and kinds[b - 3] & APOSTROPHE and kinds[b - 4] & LETTER:
-        first = codes[b - 2] | CASE
-        if first == last == LETTER_L or (last == LETTER_E and (first in (LETTER_R, LETTER_V))):
-            return 3
-    return 0
-
-
-@compiled
-def _dots(codes: Codes, start: int, end: int) -> int:
-    """Full stops in a row from `start` on."""
-    i = start
-    while i < end and codes[i] == DOT:
-        i += 1
-    return i - start
-
-
-@compiled
-def _prefix(codes: Codes, kinds: Kinds, a: int, b: int) -> int:
-    """Characters of the word that comes off the front of `codes[a:b]`, 0 where none does."""
-    if kinds[a] & (MARK | FIRST):
-        return 1
-    if codes[a] == PLUS:
-        return 0 if a + 1 < b and kinds[a + 1] & ASCII_DIGIT else 1
-    if codes[a] == DOT:
-        run = _dots(codes, a, b)
-        return run if run >= 2 else 0
-    return 0
-
-
-@compiled
-def _suffix(codes: Codes, kinds: Kinds, a: int, b: int) -> int:
-    """Characters of the word that comes off the back of `codes[a:b]`, 0 where none does."""
-    ending = _ending(codes, kinds, a, b)
-    if ending:
-        return ending
-    last = b - 1
-    if kinds[last] & MARK:
-        return 1
-    if last == a:
-        return 0
-    before = kinds[last - 1]
-    if codes[last] == DOT:
-        run = 1
-        while last - run >= a and codes[last - run] == DOT:
-            run += 1
-        if run >= 2:
-            return run
-        c = codes[last - 1]
-        if before & (ASCII_DIGIT | LOWER | MARK) or c in (PERCENT, SQUARED, MINUS, PLUS):
-            return 1
-        return 1 if before & UPPER and last - 2 >= a and kinds[last - 2] & UPPER else 0
-    if before & ASCII_DIGIT and (kinds[last] & MONEY or codes[last] == PLUS or codes[last] == PERCENT):
-        return 1
-    return 0
-
-
-@compiled
-def _infix(codes: Codes, kinds: Kinds, a: int, b: int, i: int) -> int:
-    """Characters of the mark at `i` that splits `codes[a:b]`, 0 where none does."""
-    c = codes[i]
-    if c == DOT:
-        run = _dots(codes, i, b)
-        if run >= 2:
-            return run
-        inside = i > a and i + 1 < b and kinds[i - 1] & (LOWER | QUOTE) and kinds[i + 1] & (UPPER | QUOTE)
-        return 1 if inside else 0
-    if c == ELLIPSIS or kinds[i] & ICON:
-        return 1
-    if i == a:
-        return 0
-    before = kinds[i - 1]
-    after = kinds[i + 1] if i + 1 < b else 0
-    operator = c in (PLUS, MINUS, STAR, CARET)
-    if operator and before & ASCII_DIGIT and (after & ASCII_DIGIT or (i + 1 < b and codes[i + 1] == MINUS)):
-        return 1
-    if c == COMMA:
-        return 1 if before & LETTER and after & LETTER else 0
-    if before & (LETTER | ASCII_DIGIT):
-        if c in (MINUS, EN_DASH, EM_DASH, TILDE):
-            if after & LETTER:
-                return 1
-            run = 1
-            while run < 4 and i + run < b and codes[i + run] == c:
-                run += 1
-            longest = 3 if c == MINUS else 2 if c == EM_DASH else 1
-            return run if run <= longest and i + run < b and kinds[i + run] & LETTER else 0
-        if after & LETTER and (c in (COLON, LESS, MORE, EQUALS, SLASH)):
-            return 1
-    return 0
-
-
-@compiled
-def _whole(codes: Codes, kinds: Kinds, a: int, b: int, known: Hashes) -> bool:
-    """Whether `codes[a:b]` is an abbreviation, full stop included."""
-    if b - a < 2 or b - a > MAX_ABBREVIATION or codes[b - 1] != DOT:
-        return False
-    if b - a == 2:
-        return (kinds[a] & LETTER) != 0 and (kinds[a] & UPPER) == 0
-    value = hash_codes(codes, a, b)
-    for i in range(len(known)):  # noqa: SIM110 - a kernel knows no any()
-        if known[i] == value:
-            return True
-    return False
-
-
-@compiled
-def _address(codes: Codes, a: int, b: int) -> bool:
-    """Whether `codes[a:b]` is a URL or an e-mail address, as far as splitting goes."""
-    if b - a > 4 and codes[a] == codes[a + 1] == codes[a + 2] == LETTER_W and codes[a + 3] == DOT:
-        return True
-    for i in range(a + 1, b - 1):
-        if codes[i] == AT:
-            return True
-        if codes[i] == COLON and i + 2 < b and codes[i + 1] == codes[i + 2] == SLASH:
-            return True
-    return False
-
-
-@compiled
-def _plain(kinds: Kinds, a: int, b: int) -> bool:
-    """Whether `a` to `b` are letters and ASCII digits alone."""
-    for i in range(a, b):  # noqa: SIM110 - a kernel knows no all()
-        if not kinds[i] & (LETTER | ASCII_DIGIT):
-            return False
-    return True
-
-
-@compiled
-def find_words(
-    codes: Codes, kinds: Kinds, length: int, known: Hashes,
-    starts: Codes, ends: Codes,
-) -> int:  # fmt: skip
-    """Write where each word of `codes[:length]` starts and ends, in order; returns how many words there are."""
-    n = 0
-    position = ZERO
-    while position < length:
-        if kinds[position] & SPACE:
-            position += 1
-            continue
-        a = position
-        plain = True
-        while position < length and not kinds[position] & SPACE:
-            plain = plain and (kinds[position] & (LETTER | ASCII_DIGIT)) != 0
-            position += 1
-        b = position
-        if plain:  # most chunks: nothing in them can come off or split them
-            starts[n] = a
-            ends[n] = b
-            n += 1
-            continue
-        while a < b and not _whole(codes, kinds, a, b, known):
-            size = _prefix(codes, kinds, a, b)
-            if size == 0:
-                break
-            starts[n] = a
-            ends[n] = a + size
-            n += 1
-            a += size
-        tail = b
-        kept = 0
-        while a < b and not _whole(codes, kinds, a, b, known):
-            size = _suffix(codes, kinds, a, b)
-            if size == 0:
-                break
-            # Kept at the far end of the arrays: no more words than characters can stand before it.
-            end = b
-            b -= size
-            kept += 1
-            starts[tail - kept] = b
-            ends[tail - kept] = end
-        if a < b:
-            if _plain(kinds, a, b) or _whole(codes, kinds, a, b, known) or _address(codes, a, b):
-                starts[n] = a
-                ends[n] = b
-                n += 1
-            else:
-                i = a
-                while i < b:
-                    size = 0 if kinds[i] & (LETTER | ASCII_DIGIT) else _infix(codes, kinds, a, b, i)
-                    if size:
-                        if i > a:
-                            starts[n] = a
-                            ends[n] = i
-                            n += 1
-                        starts[n] = i
-                        ends[n] = i + size
-                        n += 1
-                        # The mark behind may look at this one: only the piece's start moves.
-                        i += size
-                        a = i
-                    else:
-                        i += 1
-                if a < b:
-                    starts[n] = a
-                    ends[n] = b
-                    n += 1
-        for j in range(tail - kept, tail):
-            starts[n] = starts[j]
-            ends[n] = ends[j]
-            n += 1
-    return n

@@ -20,6 +20,7 @@ from pipeline.language import (
     language,
     sample,
 )
+from pipeline.language_codes import PARTS, SAME, agree
 
 SENTENCES = Path(__file__).resolve().parents[3] / "shared" / "data" / "langid" / "sentences_75x40.tsv"
 
@@ -49,8 +50,56 @@ def test_documents_are_labelled_and_counted(tmp_path: Path) -> None:
     assert [row["wanted"] for row in rows] == [True, False, False, False]
     assert rows[0]["score"] > 0.8
     assert stats == {
-        "rows": 4, "wanted": 1, "languages": {"de": 2, "en": 1, "und": 1}, "declared": 2, "declared_disagrees": 1,
-    }  # fmt: skip
+        "rows": 4,
+        "wanted": 1,
+        "languages": {"de": 2, "en": 1, "und": 1},
+        "declared": 2,
+        "declared_unknown": 0,
+        "declared_disagrees": 1,
+    }
+
+
+@pytest.mark.parametrize("code", ["de", "deu", "ger"])
+def test_a_language_declared_by_another_code_does_not_disagree(tmp_path: Path, code: str) -> None:
+    stats = ledger(tmp_path, [(GERMAN, code)], ["en"])[1]
+    assert (stats["declared"], stats["declared_disagrees"]) == (1, 0)
+
+
+@pytest.mark.parametrize("code", ["und", "mul", "zxx"])
+def test_a_page_that_declares_no_language_declares_none(tmp_path: Path, code: str) -> None:
+    assert ledger(tmp_path, [(GERMAN, code)], ["en"])[1]["declared"] == 0
+
+
+def test_a_declared_language_that_the_model_cannot_name_is_counted_apart(tmp_path: Path) -> None:
+    stats = ledger(tmp_path, [(GERMAN, "tlh")], ["en"])[1]
+    assert (stats["declared_unknown"], stats["declared_disagrees"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("declared", "label", "same"),
+    [
+        ("iw", "he", True),
+        ("in", "id", True),
+        ("nb", "no", True),
+        ("no", "nn", True),
+        ("zh", "yue", True),
+        ("cmn", "zh", True),
+        ("sh", "sr", True),
+        ("hr", "sr", False),
+        ("fil", "tl", True),
+        ("en", "de", False),
+    ],
+)
+def test_a_declared_code_agrees_with_the_label_of_the_same_or_the_containing_language(
+    declared: str, label: str, *, same: bool
+) -> None:
+    assert agree(declared, label) is same
+
+
+def test_every_code_of_the_tables_leads_to_a_label_of_the_model() -> None:
+    known = labels(default_model())
+    assert set(SAME.values()) | set(PARTS.values()) <= known
+    assert not set(SAME) & known
 
 
 def test_several_languages_may_be_wanted(tmp_path: Path) -> None:
@@ -64,6 +113,14 @@ def test_an_empty_part_gives_an_empty_ledger(tmp_path: Path) -> None:
 def test_a_language_that_the_model_does_not_know_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r'language\.wanted: "english" is none of the 176 languages'):
         ledger(tmp_path, [(ENGLISH, None)], ["english"])
+
+
+@pytest.mark.parametrize(("code", "label"), [("nb", "no"), ("zh-Hant", "zh"), ("ger", "de"), ("pt_BR", "pt")])
+def test_a_wanted_language_that_the_model_calls_otherwise_is_refused_with_its_name(
+    tmp_path: Path, code: str, label: str
+) -> None:
+    with pytest.raises(BadInput, match=f'calls "{code}" {label}: write "{label}"'):
+        ledger(tmp_path, [(ENGLISH, None)], [code])
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.documents import DOCUMENTS, read_table, write_table
 from pipeline.quality import C4_SPANS, QUALITY, QualityConfig, quality, text_buffers
 from pipeline.quality_kernels import score
-from pipeline.quality_reference import c4, reference_scores, reference_words
+from pipeline.quality_reference import c4, reference_scores
 from pipeline.quality_rules import SCORES
+from pipeline.word_reference import reference_words
 from pipeline.words import TABLE_SIZE, kinds_table, symbols
 
 any_text = st.text(st.characters(codec="utf-8"), max_size=300)
@@ -56,20 +56,6 @@ def test_the_character_table_reaches_every_letter_space_and_mark() -> None:
     assert len(kinds_table()) == TABLE_SIZE
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('He said, "well-known".', ["He", "said", ",", '"', "well", "-", "known", '"', "."]),
-        ("Mr. Smith's dogs don't.", ["Mr.", "Smith", "'s", "dogs", "do", "n't", "."]),
-        ("pi=3.14... and 10%", ["pi=3.14", "...", "and", "10", "%"]),
-        ("see http://a.b/c-d, or me@x.org", ["see", "http://a.b/c-d", ",", "or", "me@x.org"]),
-        ("__init__(self)", ["_", "_", "init__(self", ")"]),
-    ],
-)
-def test_words_are_split_as_documented(text: str, words: list[str]) -> None:
-    assert reference_words(text) == words
-
-
 def test_each_rule_measures_what_it_is_named_for() -> None:
     text = "The cat sat on the mat.\n- a bullet…\nThe cat sat on the mat.\n# {curly} lines end here, with words!"
     [found], [kept] = kernel([text])
@@ -91,6 +77,12 @@ def test_c4_drops_citations_and_lines_and_keeps_the_rest_byte_for_byte() -> None
         "Ein schöner Satz steht hier.[1]\nnavigation\n  Enable JavaScript to go on.\nAnd [citation needed] it ends. \n"
     )
     assert kernel([text])[1] == ["Ein schöner Satz steht hier.\nAnd  it ends."]
+
+
+def test_a_wide_gap_behind_a_final_mark_ends_a_sentence_for_c4() -> None:
+    assert kernel(['He said it all.  " " Done it is."'])[0][0]["c4_sentences"] == 2
+    assert kernel(['He said it all.  "'])[0][0]["c4_sentences"] == 2
+    assert kernel(['He said it all. "'])[0][0]["c4_sentences"] == 1
 
 
 def write_documents(folder: Path, texts: list[str]) -> Path:
