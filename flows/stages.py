@@ -41,7 +41,7 @@ DEDUPLICATE = Stage(
     "pipeline.deduplicate:deduplicate",
     "whole",
     parts=("documents", "signatures", "select"),
-    tools=("numba", "pyarrow"),
+    tools=("numba", "pyarrow", UNICODE),
     extras=("progress",),
 )
 TOKENIZER = Stage(

@@ -3,14 +3,16 @@
 An item is a line of a `.jsonl` file or a paragraph of a `.txt` file. Each string in it is a *passage* of its own
 (question, context, every choice): a document that holds one whole counts as holding the item, however many wrong
 choices it lacks. A document's overlap with a passage is the share of the passage's word n-grams that it contains
-anywhere; the ledger names the worst-hit item. The n-grams are hashed as shingles are, so case, spacing and
-punctuation make no difference.
+anywhere; the ledger names the worst-hit item of every set that it meets. The n-grams are hashed as shingles are, so
+case, spacing and punctuation make no difference.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +21,22 @@ from pydantic import Field
 
 from pipeline.config import BadInput, Config
 from pipeline.documents import DOC_ID, read_table, write_table
+from pipeline.shingles import ALONE, CLASSES
+
+if TYPE_CHECKING:
+    from pipeline.passage_kernels import PassageIndex
+    from pipeline.shingle_kernels import Hashes
 
 CONTAMINATION_FILE = "contamination.arrow"
 
-LEDGER = pa.schema([("doc_id", DOC_ID), ("overlap", pa.float32()), ("set", pa.string()), ("item", pa.int32())])
-"""`overlap` in [0, 1]; `set` is the stem of the set's file name and `item` counts from 0; both null without overlap."""
+HIT = pa.struct([("set", pa.string()), ("item", pa.int32()), ("id", pa.string()), ("overlap", pa.float32())])
+"""The item of a set that a document overlaps most with, the first of equals; see `LEDGER`."""
+
+LEDGER = pa.schema([("doc_id", DOC_ID), *((name, HIT.field(name).type) for name in ("overlap", "set", "item", "id"))])
+LEDGER = LEDGER.append(pa.field("hits", pa.list_(HIT)))
+"""`overlap` in [0, 1]; `set` is the stem of the set's file name, `item` counts its lines or paragraphs from 0, and `id`
+is what the item calls itself by a field `id`, if it does; all three null without overlap. These are of the worst of
+`hits`, which has one for each set that the document overlaps with, in the order of the sets."""
 
 
 class ContaminationConfig(Config):
@@ -33,7 +46,7 @@ class ContaminationConfig(Config):
     """Consecutive words in an n-gram (13 at most in GPT-3, arXiv:2005.14165, appendix C)."""
     min_words: Annotated[int, Field(ge=1, le=64)] = 8
     """Words under which a passage says too little to be looked for (8 in GPT-3, same place); up to `ngram_words` it is
-    one n-gram of all its words."""
+    one n-gram of all its words. Two Chinese or Japanese characters count as one word here."""
 
 
 class Passage(NamedTuple):
@@ -41,26 +54,52 @@ class Passage(NamedTuple):
 
     set_name: str
     item: int
+    id: str | None
     text: str
 
 
-def contamination(*, out: Path, config: ContaminationConfig, documents: Path, sets: list[Path]) -> dict[str, Any]:
-    """Write `contamination.arrow` for the part `documents`: doc_id, overlap, set, item.
+class Hits(NamedTuple):
+    """For each document its greatest overlap with a set (float32, 0 to 1) and the passage it is with, or -1."""
 
-    Raises `BadInput` where a set is neither `.jsonl` nor `.txt` or holds a line that is no JSON.
+    overlaps: NDArray[np.float32]
+    places: NDArray[np.int64]
+    passages: list[Passage]
+
+
+def contamination(*, out: Path, config: ContaminationConfig, documents: Path, sets: list[Path]) -> dict[str, Any]:
+    """Write `contamination.arrow` for the part `documents`: doc_id, overlap, set, item, id, hits.
+
+    Stats: rows, with_overlap, and sets, the documents that overlap with each set by name. Raises `BadInput` where a set
+    is neither `.jsonl` nor `.txt` or holds a line that is no JSON, or where two have one name.
     """
+    names = Counter(path.stem for path in sets)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise BadInput(f"evaluate.sets names two sets {twice[0]}, which no ledger could tell apart: rename one.")
     table = read_table(documents / "documents.arrow", ["doc_id", "text"])
-    passages = [passage for path in sets for passage in read_passages(path)]
-    overlaps, worst = _worst_hits(table["text"], passages, config)
-    hit = [passages[place] if place >= 0 else None for place in worst.tolist()]
-    columns = [
-        table["doc_id"].combine_chunks().cast(DOC_ID),
-        pa.array(overlaps),
-        pa.array([passage and passage.set_name for passage in hit], pa.string()),
-        pa.array([None if passage is None else passage.item for passage in hit], pa.int32()),
-    ]
-    write_table(pa.table(columns, LEDGER), out / CONTAMINATION_FILE)
-    return {"rows": len(table), "with_overlap": int((worst >= 0).sum())}
+    by_set = _worst_hits(table["text"], [list(read_passages(path)) for path in sets], config)
+    rows = [_row([hit for found in by_set if (hit := _hit(found, row))]) for row in range(len(table))]
+    columns = [pa.array([row[name] for row in rows], LEDGER.field(name).type) for name in LEDGER.names[1:]]
+    write_table(pa.table([table["doc_id"].combine_chunks().cast(DOC_ID), *columns], LEDGER), out / CONTAMINATION_FILE)
+    return {
+        "rows": len(table),
+        "with_overlap": sum(row["set"] is not None for row in rows),
+        "sets": {path.stem: int((found.places >= 0).sum()) for path, found in zip(sets, by_set, strict=True)},
+    }
+
+
+def _hit(found: Hits, row: int) -> dict[str, Any] | None:
+    """What a row of `HIT` says of the document in this row, if it overlaps with the set."""
+    place = int(found.places[row])
+    if place < 0:
+        return None
+    passage = found.passages[place]
+    return {"set": passage.set_name, "item": passage.item, "id": passage.id, "overlap": found.overlaps[row]}
+
+
+def _row(hits: list[dict[str, Any]]) -> dict[str, Any]:
+    """The ledger's row of a document with these hits."""
+    nothing = {"overlap": 0.0, "set": None, "item": None, "id": None}
+    return {**max(hits, key=lambda hit: hit["overlap"], default=nothing), "hits": hits}
 
 
 def read_passages(path: Path) -> Iterator[Passage]:
@@ -71,7 +110,7 @@ def read_passages(path: Path) -> Iterator[Passage]:
         raise BadInput(f"{path} is not UTF-8 (byte {error.start}): convert it, or leave it out of the sets.") from error
     if path.suffix == ".txt":
         paragraphs = [part for part in content.split("\n\n") if part.strip()]
-        yield from (Passage(path.stem, item, text) for item, text in enumerate(paragraphs))
+        yield from (Passage(path.stem, item, None, _sound(text)) for item, text in enumerate(paragraphs))
         return
     if path.suffix != ".jsonl":
         raise BadInput(f"{path} is no evaluation set that can be read: name a .jsonl or a .txt file.")
@@ -82,14 +121,16 @@ def read_passages(path: Path) -> Iterator[Passage]:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}, line {item + 1} is not JSON: mend it, or leave it out of the set.") from error
+        name = fields.get("id") if isinstance(fields, dict) else None
+        name = str(name) if isinstance(name, (str, int)) and not isinstance(name, bool) else None
         if isinstance(fields, dict) and isinstance(fields.get("text"), str):
             fields = fields["text"]
-        yield from (Passage(path.stem, item, text) for text in _strings(fields))
+        yield from (Passage(path.stem, item, name and _sound(name), text) for text in _strings(fields))
 
 
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield value.encode("utf-8", "replace").decode()  # JSON may escape half a surrogate pair
+        yield _sound(value)
     elif isinstance(value, dict):
         for inner in value.values():
             yield from _strings(inner)
@@ -98,35 +139,71 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def _worst_hits(
-    column: pa.ChunkedArray, passages: list[Passage], config: ContaminationConfig
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """For each text its greatest overlap (0 to 1) and the first passage that it is with (-1 without overlap)."""
+def _sound(text: str) -> str:
+    """The text as documents have it: composed (NFC), and without the half pairs that JSON may escape."""
+    return normalize("NFC", text.encode("utf-8", "replace").decode())
+
+
+def _says_enough(text: str, n_words: int, config: ContaminationConfig) -> bool:
+    """Whether a passage has `min_words` words, where a character that is a word by itself counts half."""
+    if not config.min_words <= n_words < 2 * config.min_words:
+        return n_words >= config.min_words
+    alone = int((CLASSES[np.frombuffer(text.encode("utf-32-le"), np.uint32)] == ALONE).sum())
+    return n_words - alone / 2 >= config.min_words
+
+
+def _worst_hits(column: pa.ChunkedArray, sets: list[list[Passage]], config: ContaminationConfig) -> list[Hits]:
+    """For each set the overlap of each text with its passages, and the first passage that it is with."""
+    from pipeline.shingle_kernels import text_batches, word_hashes
+
+    indexes = [_indexes(passages, config) for passages in sets]
+    found: list[list[tuple[NDArray[np.float64], NDArray[np.int64]]]] = [[] for _ in sets]
+    for texts in text_batches(column):
+        words = word_hashes(texts)
+        for number, by_length in enumerate(indexes):
+            found[number].append(_worst_of(words, by_length))
+    nothing = (np.zeros(0), np.zeros(0, np.int64))
+    hits = []
+    for passages, batches in zip(sets, found, strict=True):
+        shares, places = (np.concatenate(column) for column in zip(nothing, *batches, strict=True))
+        hits.append(Hits(shares.astype(np.float32), places, passages))
+    return hits
+
+
+def _indexes(
+    passages: list[Passage], config: ContaminationConfig
+) -> list[tuple[int, "PassageIndex", NDArray[np.int64]]]:
+    """The length of n-grams, the index and the places of passages, for every length that passages are looked for in."""
     from pipeline.passage_kernels import PassageIndex
     from pipeline.shingle_kernels import ngrams, text_batches, word_hashes
 
     by_length: dict[int, list[int]] = {}
     grams: dict[int, NDArray[np.uint64]] = {}
-    looked_for = pa.chunked_array([pa.array([passage.text for passage in passages], pa.string())])
     place = 0
-    for texts in text_batches(looked_for):
+    for texts in text_batches(pa.chunked_array([pa.array([passage.text for passage in passages], pa.string())])):
         words = word_hashes(texts)
         hashes = ngrams(words, config.ngram_words)
         for row, count in enumerate(np.diff(words.ends).tolist()):
-            if count >= config.min_words:
+            if _says_enough(passages[place].text, count, config):
                 grams[place] = np.unique(hashes.values[hashes.ends[row] : hashes.ends[row + 1]])
                 by_length.setdefault(min(count, config.ngram_words), []).append(place)
             place += 1
-    indexes = {n: PassageIndex([grams[place] for place in places]) for n, places in sorted(by_length.items())}
-    shares, worst = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for texts in text_batches(column):
-        words = word_hashes(texts)
-        best, which = np.zeros(len(texts.offsets) - 1), np.full(len(texts.offsets) - 1, -1)
-        for n, index in indexes.items():
-            found, local = index.overlaps(ngrams(words, n))
-            passage = np.array(by_length[n])[local]
-            better = (found > best) | ((found == best) & (found > 0) & (passage < which))
-            best, which = np.where(better, found, best), np.where(better, passage, which)
-        shares.append(best)
-        worst.append(which)
-    return np.concatenate(shares).astype(np.float32), np.concatenate(worst)
+    return [
+        (n, PassageIndex([grams[place] for place in places]), np.array(places))
+        for n, places in sorted(by_length.items())
+    ]
+
+
+def _worst_of(
+    words: "Hashes", by_length: list[tuple[int, "PassageIndex", NDArray[np.int64]]]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """For each text the greatest overlap (0 to 1) and the first passage that it is with (-1 without overlap)."""
+    from pipeline.shingle_kernels import ngrams
+
+    best, which = np.zeros(len(words.ends) - 1), np.full(len(words.ends) - 1, -1)
+    for n, index, places in by_length:
+        found, local = index.overlaps(ngrams(words, n))
+        passage = places[local]
+        better = (found > best) | ((found == best) & (found > 0) & (passage < which))
+        best, which = np.where(better, found, best), np.where(better, passage, which)
+    return best, which

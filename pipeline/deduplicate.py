@@ -1,37 +1,33 @@
 """Which of the selected documents are kept: exact and near duplicates go, for a match that was itself kept.
 
-The selected documents have a total order: how old the URL is in its source (the first snapshot with a document there),
-then the canonical URL, then the source's place in the corpus. `pipeline/lsh.py` applies the rule in that order, so the
+The selected documents have a total order (`pipeline/dedup_order.py`): how old the URL is in its source, then the
+canonical URL, then the source's place in the corpus. A document is kept unless an *earlier kept* one matches it: the
+same normalised text, or a band of the signature in common and a verified similarity at or above the threshold. So the
 answer depends neither on how documents are cut into parts nor on who computed what when, and documents at URLs that a
 later snapshot adds change no earlier decision. Nothing is remembered from run to run: when an original leaves, its
-copies come back.
+copies come back. `pipeline/lsh.py` states the rule in plain Python.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.config import BadInput, Config, execution
-from pipeline.documents import DOC_ID, read_table, write_table
-from pipeline.lsh import Decisions, Similarity, band_hashes, decide, leaders, shared_buckets
+from pipeline.documents import DOC_ID, write_table
 from pipeline.signatures import SHINGLE_WORDS, SIGNATURES_FILE
-from pipeline.tombstones import hosts
-from pipeline.versions import first_ordinals, part_places
+
+if TYPE_CHECKING:
+    from pipeline.dedup_order import Selected
 
 DEDUPLICATE_FILE = "deduplicate.arrow"
 
 LEDGER = pa.schema([("doc_id", DOC_ID), ("keep", pa.bool_()), ("duplicate_of", DOC_ID), ("similarity", pa.float32())])
 """`duplicate_of` and `similarity` are null but for duplicates; rows that were not selected have `keep` false."""
-
-LARGEST_CLUSTERS = 10
-MAX_WARNINGS = 20
 
 Progress = Callable[[int, int, str], None]
 
@@ -48,19 +44,16 @@ class DeduplicateConfig(Config):
     """Values in a band; bands x rows is at most `signatures.num_perm`."""
     verify: Literal["text", "signature"] = "text"
     """Whence the similarity of compared documents: exactly from their texts, or estimated from their signatures."""
-    cache_mib: int = execution(256, ge=1)
-    """Memory for shingles of documents that were compared and may be again, in MiB."""
+    memory_mib: int = execution(512, ge=1)
+    """Memory in MiB for hashes of bands and then for what is compared; where it is short, signatures and texts are
+    read more often. Beside it a selected document takes about 100 bytes with its URL, and 12 a band that it shares."""
 
 
-class Selected(NamedTuple):
-    """The selected documents in the rule's order: column i of each array is document i."""
+class Decisions(NamedTuple):
+    """By rank: `original[i]` is the rank of the first match, -1 where document i is kept; `similarity[i]` is theirs."""
 
-    part: NDArray[np.int32]
-    row: NDArray[np.int64]
-    url: pa.ChunkedArray
-    text_hash: NDArray[np.uint64]  # [documents, 2]
-    empty: NDArray[np.bool_]
-    bands: NDArray[np.uint64]  # [documents, bands]
+    original: NDArray[np.int32]
+    similarity: NDArray[np.float32]
 
 
 def deduplicate(
@@ -77,73 +70,74 @@ def deduplicate(
 
     Raises `BadInput` where the signatures are too short for the bands, or the parts are not those of the snapshots.
     """
-    selected = _selected(config, documents, signatures, select, snapshots)
-    leader = leaders(selected.text_hash, selected.empty)
-    eligible = (leader == np.arange(len(leader))) & ~selected.empty
-    buckets, bucket_count = shared_buckets(selected.bands, eligible)
-    if config.verify == "text":
-        similarity = _text_similarity(config, documents, signatures, selected)
+    from pipeline.dedup_buckets import first_of_each, shared_buckets, signature_rows
+    from pipeline.dedup_matches import find_matches, shingle_loader, signature_loader
+    from pipeline.dedup_order import rule_order
+    from pipeline.dedup_stats import largest_clusters, warnings
+
+    selected = rule_order(documents, select, snapshots)
+    text_hashes, shingles, words = _text_hashes(signatures, selected)
+    everyone = np.arange(len(selected), dtype=np.int32)
+    leader = np.where(shingles == 0, everyone, first_of_each(text_hashes))
+    del text_hashes
+    memory = config.memory_mib << 20
+    # Only the first document of each text is compared: its exact copies share its matches and its fate.
+    eligible = (leader == everyone) & (shingles > 0)
+    buckets = shared_buckets(signatures, selected, eligible, config.bands, config.rows, memory)
+    exact = config.verify == "text"
+    if exact:
+        sizes = shingles[buckets.ranks].astype(np.int64)
+        load = shingle_loader(documents, selected, buckets.ranks, sizes, words)
     else:
-        similarity = _signature_similarity(signatures, selected)
-    decisions = decide(
-        leader,
+        num_perm = max((signature_rows(part).shape[1] for part in signatures), default=0)
+        sizes = np.full(len(buckets.ranks), num_perm)
+        load = signature_loader(signatures, selected, buckets.ranks, num_perm)
+    matches = find_matches(
         buckets,
-        bucket_count,
-        similarity,
+        sizes,
+        load,
+        exact,
         config.threshold,
+        memory,
         lambda done, all_: progress(done, all_, "documents"),
     )
-    _write(out, documents, selected, decisions)
-    return _stats(documents, selected, leader, decisions, bucket_count)
+    decisions = _with_copies(leader, buckets.ranks, matches.original, matches.similarity)
+    rows = _write(out, documents, selected, decisions)
+    lost = decisions.original >= 0
+    exactly = int((lost & (leader[decisions.original] == leader)).sum())
+    return {
+        "rows": rows,
+        "selected": len(selected),
+        "kept": int((~lost).sum()),
+        "duplicates": {"exact": exactly, "near": int(lost.sum()) - exactly},
+        "comparisons": matches.comparisons,
+        "buckets": len(buckets.sizes),
+        "largest_bucket": int(buckets.sizes.max(initial=0)),
+        "most_kept_in_a_bucket": matches.fullest,
+        "largest_clusters": largest_clusters(documents, selected, decisions.original, decisions.similarity),
+        "warnings": warnings(documents, selected, lost),
+    }
 
 
-def _selected(
-    config: DeduplicateConfig, documents: list[Path], signatures: list[Path], select: list[Path], snapshots: list[Path]
-) -> Selected:
-    places = part_places(snapshots, len(documents))
-    urls = [read_table(part / "documents.arrow", ["url"])["url"] for part in documents]
-    ages = first_ordinals(places, urls)
-    parts, rows, age, chosen_urls = [], [], [], []
-    text_hashes, empty, bands = [], [], []
-    for part in range(len(documents)):
-        keep = np.flatnonzero(read_table(select[part] / "select.arrow", ["keep"])["keep"].to_numpy())
-        ledger = read_table(signatures[part] / SIGNATURES_FILE)
-        parts.append(np.full(len(keep), part, np.int32))
-        rows.append(keep)
-        age.append(ages[part][keep])
-        chosen_urls.append(urls[part].take(pa.array(keep)))
-        empty.append(ledger["shingles"].to_numpy()[keep] == 0)
-        text_hashes.append(_hash_columns(ledger["text_hash"])[keep])
-        bands.append(band_hashes(_signature_rows(ledger, config)[keep], config.bands, config.rows))
-    table = pa.table(
-        {
-            "age": np.concatenate([np.zeros(0, np.int32), *age]),
-            "url": _chain(chosen_urls),
-            "source": np.concatenate([np.zeros(0, np.int32), *_of_parts(rows, [place.source for place in places])]),
-            "place": np.arange(sum(map(len, rows))),
-        }
-    )
-    ascending = [(name, "ascending") for name in ("age", "url", "source", "place")]
-    order = pc.sort_indices(table, sort_keys=ascending).to_numpy()
-    return Selected(
-        np.concatenate([np.zeros(0, np.int32), *parts])[order],
-        np.concatenate([np.zeros(0, np.int64), *rows])[order],
-        table["url"].take(pa.array(order)),
-        np.concatenate([np.zeros((0, 2), np.uint64), *text_hashes])[order],
-        np.concatenate([np.zeros(0, np.bool_), *empty])[order],
-        np.concatenate([np.zeros((0, config.bands), np.uint64), *bands])[order],
-    )
+def _text_hashes(signatures: list[Path], selected: "Selected") -> tuple[NDArray[np.uint64], NDArray[np.int32], int]:
+    """By rank the hashes of the normalised texts, uint64[2, documents], and the numbers of shingles; words of one."""
+    hashes, shingles = np.empty((2, len(selected)), np.uint64), np.empty(len(selected), np.int32)
+    from pipeline.dedup_order import mapped
+
+    ranks = selected.ranks()
+    words = set()
+    for part, folder in enumerate(signatures):
+        here = slice(selected.starts[part], selected.starts[part + 1])
+        ledger = mapped(folder / SIGNATURES_FILE)
+        hashes[:, ranks[here]] = _pairs(ledger["text_hash"])[selected.rows[here]].T
+        shingles[ranks[here]] = ledger["shingles"].to_numpy()[selected.rows[here]]
+        words.add(int((ledger.schema.metadata or {})[SHINGLE_WORDS.encode()]))
+    if len(words) > 1:
+        raise BadInput(f"The signatures were made with shingles of {sorted(words)} words: make them all with the same.")
+    return hashes, shingles, max(words, default=1)
 
 
-def _of_parts(rows: list[NDArray[np.int64]], values: list[int]) -> list[NDArray[np.int32]]:
-    return [np.full(len(chosen), value, np.int32) for chosen, value in zip(rows, values, strict=True)]
-
-
-def _chain(columns: list[pa.ChunkedArray]) -> pa.ChunkedArray:
-    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-
-
-def _hash_columns(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+def _pairs(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     """A column of 16-byte values as uint64[rows, 2]."""
     values = column.combine_chunks()
     if not len(values):
@@ -151,143 +145,44 @@ def _hash_columns(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.frombuffer(values.buffers()[1], "<u8").reshape(-1, 2)[values.offset : values.offset + len(values)]
 
 
-def _signature_rows(ledger: pa.Table, config: DeduplicateConfig | None = None) -> NDArray[np.uint32]:
-    """The signatures of a ledger as uint32[rows, num_perm], without a copy."""
-    column = ledger["signature"].combine_chunks()
-    num_perm = column.type.list_size
-    if config and config.bands * config.rows > num_perm:
-        raise BadInput(
-            f"deduplicate.bands x deduplicate.rows is {config.bands} x {config.rows} = {config.bands * config.rows}, "
-            f"but signatures have {num_perm} values: lower one of the two, or raise signatures.num_perm."
-        )
-    return column.flatten().to_numpy().reshape(-1, num_perm)
+def _with_copies(
+    leader: NDArray[np.int32], ranks: NDArray[np.int64], original: NDArray[np.int32], similarity: NDArray[np.float32]
+) -> Decisions:
+    """The decisions on all documents, from those on the ones in buckets, which have these ranks."""
+    originals, similarities = np.full(len(leader), -1, np.int32), np.zeros(len(leader), np.float32)
+    originals[ranks] = np.where(original < 0, -1, ranks[original]) if len(ranks) else -1
+    similarities[ranks] = similarity
+    copies = np.flatnonzero(leader != np.arange(len(leader)))
+    first = leader[copies]
+    lost = originals[first] >= 0
+    originals[copies] = np.where(lost, originals[first], first)
+    similarities[copies] = np.where(lost, similarities[first], np.float32(1))
+    return Decisions(originals, similarities)
 
 
-def _text_similarity(
-    config: DeduplicateConfig, documents: list[Path], signatures: list[Path], selected: Selected
-) -> Similarity:
-    """Exact Jaccard similarity of two documents' sets of shingles, which are made when first asked for."""
-    from pipeline.shingle_kernels import jaccard, ngram_set
+def _write(out: Path, documents: list[Path], selected: "Selected", decisions: Decisions) -> int:
+    """Write the ledger of every part; the number of rows in all."""
+    from pipeline.dedup_order import mapped
 
-    texts = [read_table(part / "documents.arrow", ["text"])["text"] for part in documents]
-    words = {int(_metadata(part)[SHINGLE_WORDS.encode()]) for part in signatures}
-    if len(words) > 1:
-        raise BadInput(f"The signatures were made with shingles of {sorted(words)} words: make them all with the same.")
-    budget = config.cache_mib << 20
-    cache: OrderedDict[int, NDArray[np.uint64]] = OrderedDict()
-    held = 0
-
-    def shingles(document: int) -> NDArray[np.uint64]:
-        nonlocal held
-        if document in cache:
-            cache.move_to_end(document)
-            return cache[document]
-        content = texts[selected.part[document]][int(selected.row[document])].as_buffer()
-        found = ngram_set(np.frombuffer(content, np.uint8), min(words))
-        cache[document] = found
-        held += found.nbytes
-        while held > budget and len(cache) > 1:
-            held -= cache.popitem(last=False)[1].nbytes
-        return found
-
-    def similarity(document: int, earlier: int) -> float:
-        left, right = shingles(document), shingles(earlier)
-        bound = min(len(left), len(right)) / max(len(left), len(right))  # sets so unequal cannot be more alike
-        return bound if bound < config.threshold else jaccard(left, right)
-
-    return similarity
-
-
-def _metadata(part: Path) -> dict[bytes, bytes]:
-    return read_table(part / SIGNATURES_FILE, ["shingles"]).schema.metadata or {}
-
-
-def _signature_similarity(signatures: list[Path], selected: Selected) -> Similarity:
-    """The share of equal values in two documents' signatures, an unbiased estimate of their Jaccard similarity."""
-    values = [_signature_rows(read_table(part / SIGNATURES_FILE, ["signature"])) for part in signatures]
-
-    def similarity(document: int, earlier: int) -> float:
-        left, right = (values[selected.part[i]][selected.row[i]] for i in (document, earlier))
-        return float(np.mean(left == right))
-
-    return similarity
-
-
-def _doc_ids(documents: list[Path], selected: Selected) -> pa.ChunkedArray:
-    """The ids of the selected documents in order."""
-    columns = [read_table(part / "documents.arrow", ["doc_id"])["doc_id"] for part in documents]
-    starts = np.cumsum([0, *map(len, columns)])
-    everyone = pa.chunked_array([chunk for column in columns for chunk in column.chunks], DOC_ID)
-    return everyone.take(pa.array(starts[selected.part] + selected.row))
-
-
-def _write(out: Path, documents: list[Path], selected: Selected, decisions: Decisions) -> None:
-    ids = _doc_ids(documents, selected)
-    by_part = np.argsort(selected.part, kind="stable")
-    borders = np.searchsorted(selected.part[by_part], np.arange(len(documents) + 1))
-    for index, part in enumerate(documents):
-        table = read_table(part / "documents.arrow", ["doc_id"])
-        chosen = by_part[borders[index] : borders[index + 1]]
-        keep = np.zeros(len(table), np.bool_)
-        original = np.full(len(table), -1, np.int64)
-        similarity = np.zeros(len(table), np.float32)
-        keep[selected.row[chosen]] = decisions.original[chosen] < 0
-        original[selected.row[chosen]] = decisions.original[chosen]
-        similarity[selected.row[chosen]] = decisions.similarity[chosen]
-        duplicate_of = ids.take(pa.array(original, mask=original < 0))
-        columns = [table["doc_id"], pa.array(keep), duplicate_of, pa.array(similarity, mask=original < 0)]
-        folder = out / f"part-{index:05d}"
+    ranks = selected.ranks()
+    ids = np.empty((len(selected), 2), np.uint64)
+    for part, folder in enumerate(documents):
+        here = slice(selected.starts[part], selected.starts[part + 1])
+        ids[ranks[here]] = _pairs(mapped(folder / "documents.arrow")["doc_id"])[selected.rows[here]]
+    total = 0
+    for part, source in enumerate(documents):
+        here = slice(selected.starts[part], selected.starts[part + 1])
+        rows, own_ids = selected.rows[here], mapped(source / "documents.arrow")["doc_id"]
+        original, similarity = np.full(len(own_ids), -1, np.int64), np.zeros(len(own_ids), np.float32)
+        original[rows], similarity[rows] = decisions.original[ranks[here]], decisions.similarity[ranks[here]]
+        keep = np.zeros(len(own_ids), np.bool_)
+        keep[rows] = original[rows] < 0
+        lost = original >= 0
+        names = pa.FixedSizeBinaryArray.from_buffers(DOC_ID, lost.sum(), [None, pa.py_buffer(ids[original[lost]])])
+        duplicate_of = names.take(pa.array(np.cumsum(lost) - 1, mask=~lost))
+        folder = out / f"part-{part:05d}"
         folder.mkdir()
+        columns = [own_ids, pa.array(keep), duplicate_of, pa.array(similarity, mask=~lost)]
         write_table(pa.table(columns, LEDGER), folder / DEDUPLICATE_FILE)
-
-
-def _stats(
-    documents: list[Path], selected: Selected, leader: NDArray[np.int64], decisions: Decisions, buckets: int
-) -> dict[str, Any]:
-    original = decisions.original
-    lost = original >= 0
-    exact = int((lost & (leader[original] == leader)).sum())
-    return {
-        "rows": sum(len(read_table(part / "documents.arrow", ["doc_id"])) for part in documents),
-        "selected": len(original),
-        "kept": int((~lost).sum()),
-        "duplicates": {"exact": exact, "near": int(lost.sum()) - exact},
-        "comparisons": decisions.comparisons,
-        "buckets": buckets,
-        "largest_clusters": _largest_clusters(documents, selected, original),
-        "warnings": _warnings(documents, selected, lost),
-    }
-
-
-def _largest_clusters(documents: list[Path], selected: Selected, original: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """The kept documents with the most duplicates, each with its first duplicate as an example."""
-    duplicates = np.flatnonzero(original >= 0)
-    kept, first, counts = np.unique(original[duplicates], return_index=True, return_counts=True)
-    largest = np.lexsort((kept, -counts))[:LARGEST_CLUSTERS]
-    ids = _doc_ids(documents, selected)
-    return [
-        {
-            "doc_id": ids[int(kept[at])].as_py().hex(),
-            "url": selected.url[int(kept[at])].as_py(),
-            "size": int(counts[at]) + 1,
-            "example": selected.url[int(duplicates[first[at]])].as_py(),
-        }
-        for at in largest
-    ]
-
-
-def _warnings(documents: list[Path], selected: Selected, lost: NDArray[np.bool_]) -> list[str]:
-    """One sentence for each source and host that loses more than half, those that lose most first."""
-    columns = [read_table(part / "documents.arrow", ["source"])["source"] for part in documents]
-    starts = np.cumsum([0, *map(len, columns)])
-    sources = _chain(columns).take(pa.array(starts[selected.part] + selected.row))
-    found = []
-    for kind, names in (("source", pc.fill_null(sources, "(unnamed)")), ("host", hosts(selected.url))):
-        groups = pa.table({"name": names, "lost": pa.array(lost)}).group_by("name")
-        counted = groups.aggregate([("lost", "sum"), ("lost", "count")])
-        for name, gone, rows in zip(*(counted[c].to_pylist() for c in ("name", "lost_sum", "lost_count")), strict=True):
-            if 2 * gone > rows:
-                found.append((-gone, kind, name, f"{kind} {name} loses {gone} of {rows} documents as duplicates"))
-    sentences = [sentence for *_, sentence in sorted(found)]
-    more = len(sentences) - MAX_WARNINGS
-    return sentences if more <= 0 else [*sentences[:MAX_WARNINGS], f"{more} more hosts or sources lose more than half"]
+        total += len(own_ids)
+    return total

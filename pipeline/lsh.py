@@ -1,9 +1,10 @@
-"""The dedup rule on arrays: who shares a bucket with whom, and one pass that keeps a document or names its original.
+"""The dedup rule in plain Python: who shares a bucket with whom, and one pass that keeps or names an original.
 
 Rows here are documents in the rule's total order. A row is kept unless an *earlier kept* one matches it: the same
 text, or a band of the signature in common and a verified similarity at or above the threshold. A row is compared with
 kept rows only, so a bucket full of near-duplicates of one another costs one comparison each, and nothing is removed
-for resembling what was itself removed.
+for resembling what was itself removed. `pipeline/dedup_matches.py` does the same for millions of documents in bounded
+memory, with `pipeline/dedup_kernels.py`; the tests hold both to equal answers.
 """
 
 from collections.abc import Callable

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.charts import loss_curve, sparkline
 from pipeline.config import Config
 from pipeline.counts import CountsDisagree, FunnelRow, Manifests, check_counts, funnel
+from pipeline.differences import marked
 from pipeline.documents import read_table
 from pipeline.shards import SPLITS, index_path
 from pipeline.summary import (
@@ -107,6 +108,8 @@ def _facts(manifests: Manifests, folders: Mapping[str, Path | list[Path]]) -> di
         "samples": evaluation.get("samples", [])[:SAMPLES_SHOWN],
         "funnel": _waterfall(funnel(manifests)),
         "pack": stats.get("pack", {}),
+        "pii": stats.get("tokenize", {}).get("pii", {}),
+        "contaminated": select.get("contaminated", {}),
         "tokenizer": stats.get("tokenizer", {}),
         "crawl": _crawl(stats.get("scrape", {})),
         "groups": [
@@ -118,7 +121,7 @@ def _facts(manifests: Manifests, folders: Mapping[str, Path | list[Path]]) -> di
             if select.get(field)
         ],
         "lengths": _lengths(folders.get("pack")),
-        "clusters": stats.get("deduplicate", {}).get("largest_clusters", [])[:CLUSTERS_SHOWN],
+        "clusters": _clusters(stats.get("deduplicate", {}).get("largest_clusters", [])[:CLUSTERS_SHOWN]),
         "warnings": [f"{stage}: {text}" for stage, facts in stats.items() for text in facts.get("warnings", ())],
         "pretrain": stats.get("pretrain", {}),
         "training": _training(metrics),
@@ -174,6 +177,15 @@ def _shares(groups: Mapping[str, Mapping[str, int]], n_groups: int, rows: int, k
         rest_kept = kept - sum(group["kept"] for _, group in shown)
         bars.append({"name": f"{n_groups - len(shown):,} others", "rows": rest_rows, "kept": rest_kept})
     return bars
+
+
+def _clusters(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each cluster with its two texts in pieces, each piece with whether it differs from the other text."""
+    shown = []
+    for cluster in clusters:
+        kept, removed = marked(cluster.get("kept_text", ""), cluster.get("removed_text", ""))
+        shown.append({**cluster, "kept": kept, "removed": removed})
+    return shown
 
 
 def _lengths(parts: Path | list[Path] | None) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from pipeline.versions import Standing, part_places, standings
 
 SELECT_FILE = "select.arrow"
 
-LEDGER = pa.schema([("doc_id", DOC_ID), ("keep", pa.bool_()), ("reason", pa.string())])
-"""`reason` is null where `keep` is true."""
+LEDGER = pa.schema([("doc_id", DOC_ID), ("keep", pa.bool_()), ("reason", pa.string()), ("detail", pa.string())])
+"""`reason` is null where `keep` is true; `detail` says of a contaminated document with which item of which set."""
 
 RuleGroup = Literal["gopher_quality", "gopher_repetition", "c4", "fineweb"]
 
@@ -155,33 +155,38 @@ def select(
     contamination: list[Path],
     tombstones: Path | None = None,
 ) -> dict[str, Any]:
-    """Write `part-*/select.arrow` for every part: doc_id, keep, reason (one of `REASONS`).
+    """Write `part-*/select.arrow` for every part: doc_id, keep, reason (one of `REASONS`), detail.
 
-    Stats: rows, kept, reasons (rows by reason), languages (rows and kept by label), host_count, hosts (rows and kept
-    of the largest). Raises `BadInput` where tombstones cannot be read, or the parts are not those of the snapshots.
+    Stats: rows, kept, reasons (rows by reason), contaminated (rows withheld for it, by set), languages (rows and kept
+    by label), host_count, hosts (rows and kept of the largest). Raises `BadInput` where tombstones cannot be read, or
+    the parts are not those of the snapshots.
     """
     places = part_places(snapshots, len(documents))
-    tables = [read_table(part / "documents.arrow", ["doc_id", "url", "text"]) for part in documents]
+    tables = [read_table(part / "documents.arrow", ["doc_id", "url"]) for part in documents]
     stones = NONE if tombstones is None else read_tombstones(tombstones)
     standing = standings(snapshots, places, [table["url"] for table in tables])
     reasons: Counter[str] = Counter()
+    contaminated: Counter[str] = Counter()
     labels, seen_hosts, kept = [], [], []
     for index, table in enumerate(tables):
         labelled = read_table(language[index] / "language.arrow")
+        overlapping = read_table(contamination[index] / "contamination.arrow")
         verdict = np.full(len(table), len(REASONS))
         for reason, applies in (
             *_standing_reasons(standing[index]),
-            *_takedown_reasons(config, snapshots[places[index].snapshot], table, stones),
+            *_takedown_reasons(config, snapshots[places[index].snapshot], documents[index], stones),
             *_language_reasons(config, labelled),
             *_quality_reasons(config, read_table(quality[index] / "quality.arrow"), labelled["language"]),
-            ("contaminated", _contaminated(config, read_table(contamination[index] / "contamination.arrow"))),
+            ("contaminated", _contaminated(config, overlapping)),
         ):
             verdict = np.minimum(verdict, np.where(applies, REASONS.index(reason), len(REASONS)))
         keep = verdict == len(REASONS)
         folder = out / f"part-{index:05d}"
         folder.mkdir()
         named = pa.array(REASONS).take(pa.array(verdict, mask=keep))
-        write_table(pa.table([table["doc_id"], pa.array(keep), named], LEDGER), folder / SELECT_FILE)
+        details, sets = _details(verdict == REASONS.index("contaminated"), overlapping)
+        write_table(pa.table([table["doc_id"], pa.array(keep), named, details], LEDGER), folder / SELECT_FILE)
+        contaminated.update(sets)
         reasons.update(value for value in named.to_pylist() if value is not None)
         labels.append(labelled["language"])
         seen_hosts.append(hosts(table["url"]))
@@ -194,6 +199,7 @@ def select(
         "rows": sum(map(len, kept)),
         "kept": int(sum(keep.sum() for keep in kept)),
         "reasons": {reason: reasons[reason] for reason in REASONS if reasons[reason]},
+        "contaminated": dict(sorted(contaminated.items())),
         "languages": by_language,
         "host_count": len(by_host),
         "hosts": {name: by_host[name] for name in largest},
@@ -216,9 +222,10 @@ def _standing_reasons(standing: Standing) -> Iterator[tuple[str, NDArray[np.bool
 
 
 def _takedown_reasons(
-    config: PolicyConfig, snapshot: Path, table: pa.Table, tombstones: Tombstones
+    config: PolicyConfig, snapshot: Path, documents: Path, tombstones: Tombstones
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    if tombstones != NONE:
+    if tombstones != NONE:  # else no text need be read
+        table = read_table(documents / "documents.arrow", ["url", "text"])
         yield "taken_down", taken_down(table["url"], tombstones)
         if config.withhold_copies:
             yield "copy_of_takedown", copies(snapshot, table["url"], table["text"], tombstones)
@@ -256,6 +263,16 @@ def _contaminated(config: PolicyConfig, contamination: pa.Table) -> NDArray[np.b
     if config.max_contamination is None:
         return np.zeros(len(overlap), np.bool_)
     return np.asarray(overlap > np.float32(config.max_contamination))
+
+
+def _details(withheld: NDArray[np.bool_], contamination: pa.Table) -> tuple[pa.Array, list[str]]:
+    """What the ledger says of the rows that are withheld as contaminated, null elsewhere; and the sets of these."""
+    details: list[str | None] = [None] * len(withheld)
+    hits = contamination.select(["set", "item", "id", "overlap"]).filter(pa.array(withheld)).to_pylist()
+    for row, hit in zip(np.flatnonzero(withheld).tolist(), hits, strict=True):
+        name = "" if hit["id"] is None else f" ({hit['id']})"
+        details[row] = f"{hit['set']}, item {hit['item']}{name}: {hit['overlap']:.2f} of its n-grams"
+    return pa.array(details, pa.string()), [hit["set"] for hit in hits]
 
 
 def _counts(names: list[pa.ChunkedArray], kept: list[NDArray[np.bool_]]) -> dict[str, dict[str, int]]:

@@ -10,6 +10,9 @@ from typing import Any
 SHORT_HASH = 12
 """Hex digits that tell artifacts of one store apart by eye."""
 
+MOST_CHARACTERS = 200
+"""Characters that a cell of it shows."""
+
 MOST_ROWS = 30
 """Rows that a table of a summary shows."""
 
@@ -56,7 +59,8 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    line = " ".join(text.split())
+    return (line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 1] + "…").replace("|", "\\|")
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

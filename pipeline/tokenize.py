@@ -1,12 +1,13 @@
 """Tokens: each document part encoded once, blind to policy.
 
 Every document in a wanted language is encoded, whatever `select` will say of it, so that a changed cut-off copies other
-spans and encodes nothing anew. The ids of a document stand for exactly the bytes of its text: nothing is normalised,
-nothing left out, and no text, not even a literal `<|endoftext|>`, ever gives a special id.
+spans and encodes nothing anew. The ids of a document stand for exactly the bytes of its text, personal data replaced:
+nothing is normalised, nothing left out, and no text, not even a literal `<|endoftext|>`, ever gives a special id. The
+document itself never changes, and nothing after this refers to places in its text.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.config import BadInput, Config
 from pipeline.documents import DOC_ID, read_ledger, read_table, write_table
+from pipeline.pii import KINDS, PiiConfig, replace_pii
 from pipeline.shards import dtype_for, load_encoding, token_bytes
 from pipeline.tokenizer import in_pieces
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 SPANS = pa.schema([("doc_id", DOC_ID), ("start", pa.int64()), ("length", pa.int32()), ("n_bytes", pa.int32())])
 """Ledger: where the document's ids stand in `tokens.bin`, and the bytes of text they stand for; none where unwanted."""
 
+PII = pa.schema([("doc_id", DOC_ID), *((kind, pa.int32()) for kind in KINDS)])
+"""Ledger: how many places of each kind of personal data were replaced in what was encoded of the document."""
+
 BATCH_TEXTS = 256
 
 
@@ -31,13 +36,16 @@ class TokenizeConfig(Config):
 
     c4_lines: bool = False
     """Encode only the lines that C4's rules keep (`c4_spans` of the quality ledger); otherwise the whole text."""
+    pii: PiiConfig = PiiConfig()
+    """What stands in place of personal data; it is looked for in what is encoded alone."""
 
 
 def tokenize(
     *, out: Path, config: TokenizeConfig, documents: Path, language: Path, tokenizer: Path, quality: Path | None = None
-) -> dict[str, int]:
-    """Encode one document part into `tokens.bin`, flat ids, and `spans.arrow`, a ledger as `SPANS`.
+) -> dict[str, Any]:
+    """Encode one document part into `tokens.bin`, flat ids, beside the ledgers `spans.arrow` and `pii.arrow`.
 
+    Stats: rows, documents with ids, tokens, bytes of text encoded, and pii, what was replaced by kind.
     The part's quality ledger is wanted only where `config.c4_lines` asks for it.
     Raises `BadInput` where the tokenizer's pattern leaves out part of a text.
     """
@@ -51,6 +59,7 @@ def tokenize(
         assert quality is not None, "c4_lines needs the quality ledger"
         spans = read_ledger(quality / "c4_spans.arrow", table["doc_id"], ["spans"])["spans"]
     lengths, n_bytes = np.zeros(len(table), np.int64), np.zeros(len(table), np.int64)
+    replaced = {kind: np.zeros(len(table), np.int32) for kind in KINDS}
     rows = np.flatnonzero(wanted)
     with (out / "tokens.bin").open("wb") as file:
         for first in range(0, len(rows), BATCH_TEXTS):
@@ -59,7 +68,10 @@ def tokenize(
             if spans is not None:
                 kept = spans.take(pa.array(batch)).to_pylist()
                 texts = [kept_lines(text, lines) for text, lines in zip(texts, kept, strict=True)]
-            for row, text in zip(batch, texts, strict=True):
+            for row, original in zip(batch, texts, strict=True):
+                text, counts = replace_pii(original, config.pii)
+                for kind, count in counts.items():
+                    replaced[kind][row] = count
                 ids = encode(encoding, text)
                 n_bytes[row] = len(text.encode())
                 if sizes[ids].sum() != n_bytes[row]:
@@ -68,11 +80,13 @@ def tokenize(
                 file.write(ids.astype(dtype).data)
     starts = np.cumsum(lengths) - lengths
     write_table(pa.table([table["doc_id"], starts, lengths, n_bytes], SPANS), out / "spans.arrow")
+    write_table(pa.table([table["doc_id"], *replaced.values()], PII), out / "pii.arrow")
     return {
         "rows": len(table),
         "documents": int(np.count_nonzero(lengths)),
         "tokens": int(lengths.sum()),
         "bytes": int(n_bytes.sum()),
+        "pii": {kind: int(counts.sum()) for kind, counts in replaced.items()},
     }
 
 

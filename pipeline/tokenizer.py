@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config import BadInput, Config
 from pipeline.documents import read_ledger, read_table
@@ -52,6 +52,9 @@ from its end, and tiktoken 0.14 fails between 100,000 and 1,000,000. Llama 3's t
 
 _LONG_WHITESPACE = re.compile(rf"(?<!\s)\s{{{LONGEST_WHITESPACE + 1},}}")
 
+PATTERN_PROBE = "It's a mill, 1832!\r\n\t x_y\u00e9 \u77e5\u8b58 "
+"""Text with borders of every kind, on which a pattern shows whether it matches without taking anything."""
+
 MEASURED_BYTES = 16_000_000
 """How much text the reported bytes a token are measured on, at most."""
 
@@ -75,6 +78,20 @@ class TokenizerConfig(Config):
 
     max_train_bytes: int = Field(1_000_000_000, ge=1)
     """Most bytes of text to train on; of a larger corpus a sample of whole documents, the same one each time."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _takes_text(cls, pattern: str) -> str:
+        """Tiktoken aborts where a match is empty. It brings `regex`, which reads the same patterns."""
+        import regex
+
+        try:
+            matches = list(regex.finditer(pattern, PATTERN_PROBE)) + list(regex.finditer(pattern, ""))
+        except regex.error:  # said by the stage, in the words of the program that will run it
+            return pattern
+        if not all(match.group() for match in matches):
+            raise ValueError("every match must take at least one character")
+        return pattern
 
 
 def tokenizer(*, out: Path, config: TokenizerConfig, documents: list[Path], language: list[Path]) -> dict[str, Any]:

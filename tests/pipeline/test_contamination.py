@@ -1,9 +1,11 @@
 """Overlap with evaluation sets: the share of the worst-hit item's n-grams, by name, as plain Python counts it."""
 
 import json
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import normalize
 
 import pyarrow as pa
 import pytest
@@ -14,6 +16,7 @@ from pipeline.config import BadInput
 from pipeline.contamination import ContaminationConfig, contamination, read_passages
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
 
+NOTHING = {"overlap": 0.0, "set": None, "item": None, "id": None}
 PASSAGE = " ".join(f"word{i}" for i in range(25))  # 13 n-grams of 13 words
 
 
@@ -30,8 +33,22 @@ def measure(
     stats = contamination(out=folder, config=config or ContaminationConfig(), documents=folder, sets=paths)
     ledger = read_table(folder / "contamination.arrow").to_pylist()
     assert [row.pop("doc_id") for row in ledger] == ids
-    assert stats == {"rows": len(rows), "with_overlap": sum(row["overlap"] > 0 for row in ledger)}
-    return ledger
+    for row in ledger:
+        worst = max(row["hits"], key=lambda hit: hit["overlap"], default=NOTHING)
+        assert {name: row[name] for name in NOTHING} == worst
+    found = [hit["set"] for row in ledger for hit in row["hits"]]
+    assert stats == {
+        "rows": len(rows),
+        "with_overlap": sum(row["overlap"] > 0 for row in ledger),
+        "sets": {path.stem: found.count(path.stem) for path in paths},
+    }
+    return [{name: row[name] for name in ("overlap", "set", "item")} for row in ledger]
+
+
+def hits(folder: Path) -> list[list[tuple[str, int, str | None, float]]]:
+    """What the ledger in a folder says each document hits."""
+    rows = read_table(folder / "contamination.arrow")["hits"].to_pylist()
+    return [[(hit["set"], hit["item"], hit["id"], hit["overlap"]) for hit in row] for row in rows]
 
 
 def lines(*rows: Any) -> str:
@@ -78,6 +95,46 @@ def test_a_short_item_is_one_ngram_and_a_very_short_one_is_not_looked_for(tmp_pa
     ten, seven = " ".join("abcdefghij"), " ".join("tuvwxyz")
     rows = measure(tmp_path, [f"x {ten} x", f"x {seven} x", ten[:-2]], {"quiz.jsonl": lines({"q": ten}, {"q": seven})})
     assert [row["overlap"] for row in rows] == [1.0, 0.0, 0.0]
+
+
+def test_an_item_in_two_sets_is_named_in_both_by_its_own_id(tmp_path: Path) -> None:
+    sets = {
+        "a.jsonl": lines({"id": "first", "text": "nothing of this kind"}, {"id": "lantern", "text": PASSAGE}),
+        "b.jsonl": lines({"id": 40, "text": PASSAGE + " and more"}),
+        "c.txt": "nothing either",
+    }
+    measure(tmp_path, [PASSAGE, "no such text"], sets)
+    assert hits(tmp_path) == [[("a", 1, "lantern", 1.0), ("b", 0, "40", pytest.approx(13 / 15))], []]
+
+
+def test_two_chinese_characters_weigh_as_one_word(tmp_path: Path) -> None:
+    short, long = "中华人民共和国中央人民政府", "春眠不觉晓处处闻啼鸟夜来风雨声花落知多少"
+    rows = measure(
+        tmp_path, [f"这是{short}的网站。", f"诗云:{long}。"], {"quiz.jsonl": lines({"q": short}, {"q": long})}
+    )
+    assert [(row["overlap"], row["item"]) for row in rows] == [(0.0, None), (1.0, 1)]
+
+
+def test_accents_composed_by_the_document_match_those_of_the_set(tmp_path: Path) -> None:
+    passage = " ".join(f"é{i}" for i in range(15))
+    (row,) = measure(tmp_path, [passage], {"quiz.jsonl": lines({"text": normalize("NFD", passage)})})
+    assert row["overlap"] == 1.0
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="names two sets quiz"):
+        measure(tmp_path, [PASSAGE], {"quiz.txt": PASSAGE, "quiz.jsonl": lines({"text": PASSAGE})})
+
+
+def test_ten_thousand_items_with_one_beginning_are_looked_for_in_seconds(tmp_path: Path) -> None:
+    head = " ".join(f"read{i}" for i in range(20))
+    items = [{"text": f"{head} {' '.join(f'w{i}x{j}' for j in range(30))}"} for i in range(10_000)]
+    rows = [item["text"] for item in items[::500]] + [f"{head} and something else"] * 1_000
+    began = time.perf_counter()
+    found = measure(tmp_path, rows, {"quiz.jsonl": lines(*items)})
+    assert time.perf_counter() - began < 20
+    assert [row["item"] for row in found[:20]] == list(range(0, 10_000, 500))
+    assert all(row["overlap"] < 0.5 for row in found[20:])
 
 
 def test_without_sets_nothing_overlaps(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from itertools import combinations
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from pipeline.config import BadInput
 from pipeline.deduplicate import DeduplicateConfig, deduplicate
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
-from pipeline.lsh import band_hashes, decide, leaders, shared_buckets
+from pipeline.lsh import band_hashes, leaders, shared_buckets
 from pipeline.shingles import ngram_hashes, normalise, permutations
 from pipeline.signatures import SignaturesConfig, signatures
 
@@ -50,8 +51,12 @@ def run(
     signing: SignaturesConfig = SMALL,
     part_rows: int = 1000,
     unselected: frozenset[Page] = frozenset(),
+    chance: Random | None = None,
 ) -> tuple[dict[Page, Decision], dict[str, Any]]:
-    """Lay out snapshots, documents and ledgers as a store does, cut into parts of `part_rows`, and deduplicate."""
+    """Lay out snapshots, documents and ledgers as a store does, cut into parts of `part_rows`, and deduplicate.
+
+    Parts are signed in an order that `chance` draws, as workers come to them.
+    """
     root = Path(tempfile.mkdtemp())
     documents, signed, selected, order = [], [], [], []
     snapshots = sorted({(page.source, page.sequence) for page in pages})
@@ -72,13 +77,14 @@ def run(
                 "text": [page.text for page in part],
             }
             write_table(pa.table(columns, DOCUMENTS), where / "documents.arrow")
-            signatures(out=where, config=signing, documents=where)
             keep = pa.table({"doc_id": columns["doc_id"], "keep": [page not in unselected for page in part]})
             write_table(keep, where / "select.arrow")
             documents.append(where)
             signed.append(where)
             selected.append(where)
             order += part
+    for where in chance.sample(documents, len(documents)) if chance else documents:
+        signatures(out=where, config=signing, documents=where)
     out = root / "out"
     out.mkdir()
     stats = deduplicate(
@@ -150,12 +156,12 @@ def renumbered(pages: list[Page]) -> list[Page]:
     return [page._replace(sequence=numbers[page.source].index(page.sequence)) for page in pages]
 
 
-@given(corpora.map(renumbered), st.integers(1, 5))
+@given(corpora.map(renumbered), st.integers(1, 5), st.randoms())
 @settings(max_examples=50)
-def test_the_fast_path_gives_what_the_rule_says_however_documents_are_cut_into_parts(
-    pages: list[Page], part_rows: int
+def test_the_fast_path_gives_what_the_rule_says_whatever_the_parts_and_whichever_is_done_first(
+    pages: list[Page], part_rows: int, chance: Random
 ) -> None:
-    found, stats = run(pages, part_rows=part_rows)
+    found, stats = run(pages, part_rows=part_rows, chance=chance)
     assert found == by_brute_force(pages, LOOSE, SMALL)
     assert stats["rows"] == len(pages) == stats["kept"] + sum(stats["duplicates"].values())
 
@@ -241,11 +247,46 @@ def test_estimates_from_signatures_can_stand_in_for_texts() -> None:
 
 
 def test_many_near_duplicates_of_one_another_cost_one_comparison_each() -> None:
-    rows = 20_000
-    buckets, count = shared_buckets(np.zeros((rows, 4), np.uint64), np.ones(rows, np.bool_))
-    decisions = decide(np.arange(rows), buckets, count, lambda _row, _earlier: 0.9, 0.8)
-    assert decisions.comparisons == rows - 1
-    assert (decisions.original[1:] == 0).all()
+    words = [f"w{i}" for i in range(300)]
+    pages = [
+        Page("s", 0, f"https://a.example/{i:04}", " ".join([*words[: i % 300], f"x{i}", *words[i % 300 :]]))
+        for i in range(1000)
+    ]
+    found, stats = run(pages, DeduplicateConfig(), SignaturesConfig(), part_rows=300)
+    assert [page.url for page in pages if found[page].keep] == [pages[0].url]
+    assert stats["comparisons"] == 999
+    assert stats["most_kept_in_a_bucket"] == 1
+
+
+def test_what_a_bucket_of_unlike_documents_costs_is_told() -> None:
+    pages = [Page("s", 0, f"https://a.example/{i:02}", f"common{i % 2} w{i} x{i}") for i in range(40)]
+    # Of one word each: whoever shares one of two words shares a bucket in about one of these bands.
+    found, stats = run(pages, DeduplicateConfig(bands=16, rows=1), SignaturesConfig(num_perm=16, shingle_words=1))
+    assert all(decision.keep for decision in found.values())
+    assert stats["comparisons"] > 100
+    assert 10 < stats["most_kept_in_a_bucket"] <= stats["largest_bucket"] <= 20
+
+
+def test_neither_memory_nor_parts_change_an_answer() -> None:
+    """1 MiB has room for some 100,000 shingles at a time, half of those here."""
+    words = [f"w{i}" for i in range(5000)]
+    pages = [
+        Page(
+            "st"[i % 2],
+            0,
+            f"https://a.example/{i * 7919 % 1000:04}",
+            " ".join([f"x{i}"] * (i % 40) + words[i % 10 * 7 :][:200]),
+        )
+        for i in range(1000)
+    ]
+    tight = DeduplicateConfig(memory_mib=1, bands=64, rows=2)
+    answers = [
+        run(pages, config, SignaturesConfig(), part_rows)
+        for config, part_rows in ((tight, 1000), (tight, 77), (tight.model_copy(update={"memory_mib": 1024}), 210))
+    ]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][1]["duplicates"]["near"] > 100
+    assert answers[0][1]["comparisons"] > 1000
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), max_size=20), st.data())
@@ -281,8 +322,18 @@ def test_the_report_names_large_clusters_and_hosts_that_lose_more_than_half() ->
     pages = [Page("site", 0, f"https://mirror.example/{i}", "the very same words on each page") for i in range(4)]
     pages.append(Page("site", 0, "https://own.example/", "something else entirely stands right here"))
     _, stats = run(pages, DeduplicateConfig(), SignaturesConfig())
-    first = {"url": "https://mirror.example/0", "example": "https://mirror.example/1", "size": 4}
-    assert stats["largest_clusters"] == [first | {"doc_id": identity(pages[0]).hex()}]
+    said = "the very same words on each page"
+    assert stats["largest_clusters"] == [
+        {
+            "doc_id": identity(pages[0]).hex(),
+            "url": "https://mirror.example/0",
+            "size": 4,
+            "example": "https://mirror.example/1",
+            "similarity": 1.0,
+            "kept_text": said,
+            "removed_text": said,
+        }
+    ]
     assert stats["warnings"] == [
         "host mirror.example loses 3 of 4 documents as duplicates",
         "source site loses 3 of 5 documents as duplicates",

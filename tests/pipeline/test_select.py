@@ -93,7 +93,8 @@ def write_part(where: Path, rows: list[Visit]) -> Path:
     }
     write_table(pa.table({"doc_id": ids} | scores), where / "quality.arrow")
     overlap = pa.array([row.overlap for row in rows], pa.float32())
-    write_table(pa.table({"doc_id": ids, "overlap": overlap}), where / "contamination.arrow")
+    item = {"set": ["quiz"] * len(rows), "item": range(len(rows)), "id": [None] * len(rows)}
+    write_table(pa.table({"doc_id": ids, "overlap": overlap, **item}), where / "contamination.arrow")
     return where
 
 

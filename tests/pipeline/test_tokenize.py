@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.config import BadInput
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
+from pipeline.pii import PiiConfig, replace_pii
 from pipeline.shards import dtype_for, end_of_text, load_encoding
-from pipeline.tokenize import SPANS, TokenizeConfig, encode, kept_lines, tokenize
+from pipeline.tokenize import PII, SPANS, TokenizeConfig, encode, kept_lines, tokenize
 from pipeline.tokenizer import TokenizerConfig, tokenizer
 
 SEED = "The mill grinds what the river brings. <|endoftext|> é 知識 <|endoftext|>\n" * 3
@@ -46,7 +48,7 @@ def write_part(
     return folder
 
 
-def run(part: Path, vocabulary: Path, **config: bool) -> tuple[list[list[int]], pa.Table, dict[str, int]]:
+def run(part: Path, vocabulary: Path, **config: Any) -> tuple[list[list[int]], pa.Table, dict[str, Any]]:
     """The ids of each document, the ledger, and the stats."""
     (out := part / "out").mkdir()
     stats = tokenize(
@@ -67,7 +69,8 @@ def test_each_wanted_documents_ids_decode_to_its_text_and_the_others_have_none(
     part = write_part(tmp_path_factory.mktemp("part") / "in", texts, wanted)
     rows, ledger, stats = run(part, vocabulary)
     encoding = load_encoding(vocabulary)
-    expected = [text if want else "" for text, want in zip(texts, wanted, strict=True)]
+    shown = [replace_pii(text, PiiConfig())[0] for text in texts]
+    expected = [text if want else "" for text, want in zip(shown, wanted, strict=True)]
     assert [encoding.decode(ids) for ids in rows] == expected
     assert ledger.schema.equals(SPANS)
     assert ledger["doc_id"].equals(read_table(part / "documents.arrow")["doc_id"])
@@ -96,6 +99,33 @@ def test_with_c4_lines_only_the_kept_lines_are_encoded(vocabulary: Path, tmp_pat
     assert ledger["n_bytes"].to_pylist() == [len(encoding.decode(rows[0]).encode()), 0]
 
 
+LETTER = "Write to ada@mill.org or ring +44 20 7946 0958.\n"
+
+
+def test_personal_data_is_replaced_in_what_is_encoded_and_counted_by_document(vocabulary: Path, tmp_path: Path) -> None:
+    part = write_part(tmp_path / "in", [LETTER * 2, "nothing", "from 8.8.4.4"])
+    before = (part / "documents.arrow").read_bytes()
+    rows, ledger, stats = run(part, vocabulary)
+    encoding = load_encoding(vocabulary)
+    assert encoding.decode(rows[0]) == "Write to email@example.com or ring 202-555-0100.\n" * 2
+    assert encoding.decode(rows[2]) == "from 192.0.2.1"
+    assert ledger["n_bytes"].to_pylist() == [len(encoding.decode(ids)) for ids in rows]
+    assert stats["pii"] == {"email": 2, "ipv4": 1, "ipv6": 0, "phone": 2}
+    counted = read_table(part / "out" / "pii.arrow")
+    assert counted.schema.equals(PII)
+    assert counted["doc_id"].equals(read_table(part / "documents.arrow")["doc_id"])
+    assert [counted[kind].to_pylist() for kind in ("email", "ipv4", "phone")] == [[2, 0, 0], [0, 0, 1], [2, 0, 0]]
+    assert (part / "documents.arrow").read_bytes() == before
+
+
+def test_personal_data_is_looked_for_in_the_kept_lines_alone(vocabulary: Path, tmp_path: Path) -> None:
+    text = LETTER + "é kept: ada@mill.org"
+    part = write_part(tmp_path / "in", [text], spans=[[(len(LETTER.encode()), len(text.encode()))]])
+    rows, _, stats = run(part, vocabulary, c4_lines=True)
+    assert load_encoding(vocabulary).decode(rows[0]) == "é kept: email@example.com"
+    assert stats["pii"] == {"email": 1, "ipv4": 0, "ipv6": 0, "phone": 0}
+
+
 def test_spans_are_laid_end_to_end() -> None:
     text = "one\nzwei é\n\nthree[1] four"
     all_lines = [{"start": 0, "end": 4}, {"start": 4, "end": 12}, {"start": 12, "end": 13}, {"start": 13, "end": 26}]
@@ -118,7 +148,7 @@ def test_the_same_part_gives_the_same_bytes(vocabulary: Path, tmp_path: Path) ->
     files = []
     for name in ("a", "b"):
         run(part := write_part(tmp_path / name, [SEED, "x y", ""]), vocabulary)
-        files.append([(part / "out" / file).read_bytes() for file in ("tokens.bin", "spans.arrow")])
+        files.append([(part / "out" / file).read_bytes() for file in ("tokens.bin", "spans.arrow", "pii.arrow")])
     assert files[0] == files[1]
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline import tokenizer as module
 from pipeline.config import BadInput
@@ -153,6 +154,12 @@ def test_an_unusable_pattern_is_bad_input(pattern: str, said: str, tmp_path: Pat
     documents, language = write_parts(tmp_path / "in", [CORPUS])
     with pytest.raises(BadInput, match=rf"tokenizer\.pattern.*{said}"):
         module.tokenizer(out=tmp_path, config=TokenizerConfig(pattern=pattern), documents=documents, language=language)
+
+
+@pytest.mark.parametrize("pattern", ["x*", r"\p{L}+|", r"\b|[\s\S]", r"(?=\d)|[\s\S]"])
+def test_a_pattern_that_matches_empty_text_is_refused_before_anything_runs(pattern: str) -> None:
+    with pytest.raises(ValidationError, match="every match must take at least one character"):
+        TokenizerConfig(pattern=pattern)
 
 
 def test_a_ledger_of_other_documents_is_refused(tmp_path: Path) -> None:
