@@ -10,13 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import Field
-
-from pipeline.config import Config
 from pipeline.isolation import Limits, Lost, isolated
-from pipeline.page import Page, Rejected, page_text
+from pipeline.page import ExtractConfig, Page, Rejected, page_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,21 +35,6 @@ MAX_CODED_BYTES = 64 * 1024 * 1024
 MAX_DETAIL_CHARACTERS = 500
 
 PAGE_RECORDS = frozenset({"response", "resource", "conversion"})
-
-
-class ExtractConfig(Config):
-    """How pages become text."""
-
-    extractor: Literal["fast", "accurate"] = "fast"
-    """Who finds the main content: our own filter of resiliparse's tree, or trafilatura, at a tenth of the pace."""
-    main_content: bool = True
-    """Leave out navigation, headers, footers and the like; off, all visible text is kept (fast only)."""
-    comments: bool = False
-    """Keep readers' comments under an article."""
-    min_characters: int = Field(1, ge=1)
-    """Characters of text under which a page counts as empty."""
-    max_body_bytes: int = Field(10_000_000, ge=1_000)
-    """Bytes of decoded page body above which a page is not read."""
 
 
 def extract(*, out: Path, config: ExtractConfig, pages: Path, source: str) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urljoin
 
+from pydantic import Field
+
+from pipeline.config import Config
 from pipeline.license import license_link
 from pipeline.main_content import main_content
-
-if TYPE_CHECKING:
-    from pipeline.extract import ExtractConfig
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml"})
 TEXT_TYPES = frozenset({"text/plain", "text/markdown", "text/x-rst"})
@@ -68,6 +68,21 @@ _SIGNS = re.compile(rf"(?<![^\w\s\x00-\x7f])[^\w\s\x00-\x7f]{{{MAX_MARKS},}}+")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
+class ExtractConfig(Config):
+    """How pages become text."""
+
+    extractor: Literal["fast", "accurate"] = "fast"
+    """Who finds the main content: our own filter of resiliparse's tree, or trafilatura, at a tenth of the pace."""
+    main_content: bool = True
+    """Leave out navigation, headers, footers and the like; off, all visible text is kept (fast only)."""
+    comments: bool = False
+    """Keep readers' comments under an article."""
+    min_characters: int = Field(1, ge=1)
+    """Characters of text under which a page counts as empty."""
+    max_body_bytes: int = Field(10_000_000, ge=1_000)
+    """Bytes of decoded page body above which a page is not read."""
+
+
 @dataclass(frozen=True)
 class Page:
     """One page: its bytes, and what was said about them on the way."""
@@ -93,7 +108,7 @@ class Rejected(Exception):
     """A page that gives no text; `args` are the reason, one of `extract.REASONS`, and a detail."""
 
 
-def page_text(page: Page, config: "ExtractConfig") -> PageText:
+def page_text(page: Page, config: ExtractConfig) -> PageText:
     """Text of `page` and what it says of itself; raises `Rejected` where it gives none."""
     from pipeline.charset import decode
 
@@ -184,7 +199,7 @@ def _depth(markup: str) -> int:
     return deepest
 
 
-def _fast(tree: Any, config: "ExtractConfig") -> str:
+def _fast(tree: Any, config: ExtractConfig) -> str:
     """Main content by our own reading of the tree, which it takes apart; all visible text without `main_content`."""
     if config.main_content:
         return main_content(tree, comments=config.comments)
@@ -193,7 +208,7 @@ def _fast(tree: Any, config: "ExtractConfig") -> str:
     return extract_plain_text(tree, preserve_formatting=True, alt_texts=False, comments=config.comments)
 
 
-def _accurate(markup: str, config: "ExtractConfig") -> str:
+def _accurate(markup: str, config: ExtractConfig) -> str:
     """Main content by trafilatura. Its caches only save time; the one that does more, deduplication, stays off."""
     import trafilatura
 
