@@ -8,7 +8,6 @@ from typing import Any
 import lxml.etree
 import lxml.html
 
-from pipeline.charset import decode
 from pipeline.crawl.fetch import Answer
 from pipeline.crawl.permissions import Permissions, TdmRep, read_permissions
 from pipeline.crawl.scope import Scope
@@ -17,8 +16,9 @@ from pipeline.crawl.sitemaps import read_sitemap
 from pipeline.crawl.spool import REVISIT, STORED, Row, new_row
 from pipeline.crawl.urls import canonical_url
 from pipeline.crawl.warc import payload_digest, response_record, revisit_record
-from pipeline.license import license_link
-from pipeline.page import Rejected, require_flat
+from pipeline.extraction.charset import decode
+from pipeline.extraction.license import license_link
+from pipeline.extraction.page import Rejected, require_flat
 from pipeline.versions import LOOP
 
 STORED_TYPES = ("text/html", "application/xhtml+xml", "text/plain")

@@ -17,7 +17,7 @@ from pipeline.crawl.urls import canonical_url
 from pipeline.crawl.warc import UNKNOWN_DATE, conversion_record, payload_digest, response_record
 
 if TYPE_CHECKING:
-    from pipeline.archive import Record
+    from pipeline.extraction.archive import Record
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of one given record or text, as stored and decoded; a larger one is a row without a record."""
@@ -103,7 +103,7 @@ def _found(file: Path, kind: str, prefix: str, settings: Settings) -> Iterator[F
 
 def _warc(file: Path, prefix: str) -> Iterator[Found]:
     """Records of a WARC file, and a row for each stretch of it that is none."""
-    from pipeline.archive import Damage, read_records
+    from pipeline.extraction.archive import Damage, read_records
 
     if file.stat().st_size == 0:
         raise BadInput(f"{file} is empty.")
@@ -147,7 +147,7 @@ def _warc_record(record: "Record") -> Found | None:
 
 def _response(block: bytes, url: str, date: int) -> Found:
     """A response's page, its codings undone; OSError where it is no HTTP or they cannot be undone."""
-    from pipeline.archive import http_response
+    from pipeline.extraction.archive import http_response
 
     status, http, response = http_response(block)
     facts = {

@@ -16,7 +16,7 @@ TRANSIENT = frozenset({"dns", "connection", "timeout", "broken", "bad_headers"})
 
 RETRIES = 2
 
-MEMORY_BYTES = 512 * 1024 * 1024
+MEMORY_BYTES = 320 * 1024 * 1024
 """Of bodies under way, all hosts together."""
 
 MAX_IN_FLIGHT = 256
