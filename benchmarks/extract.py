@@ -45,7 +45,7 @@ def main() -> int:
 
 def read(folder: Path) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
     """The pages as decoded markup, and their segments, wanted and unwanted."""
-    from pipeline.charset import decode
+    from pipeline.extraction.charset import decode
 
     pages, segments = [], []
     for entry in json.loads((folder / "evaldata.json").read_text(encoding="utf-8")).values():
@@ -63,7 +63,7 @@ def extractors() -> dict[str, Callable[[str], str]]:
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
-    from pipeline.main_content import main_content
+    from pipeline.extraction.main_content import main_content
 
     return {
         "fast": lambda markup: main_content(HTMLTree.parse(markup)),

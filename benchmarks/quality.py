@@ -30,7 +30,7 @@ from pipeline.quality import text_buffers  # noqa: E402
 from pipeline.quality_kernels import score  # noqa: E402
 from pipeline.quality_rules import SCORES  # noqa: E402
 from pipeline.select import PolicyConfig  # noqa: E402
-from pipeline.special_words import special_words  # noqa: E402
+from pipeline.words.special import special_words  # noqa: E402
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 FOLDERS = ("sites", "extraction", "text", "dedup", "langid")

@@ -16,9 +16,9 @@ from pipeline.config import BadInput, Config, execution
 from pipeline.contamination import ContaminationConfig
 from pipeline.deduplicate import DeduplicateConfig
 from pipeline.engine.engines import WorkersConfig
+from pipeline.extraction.page import ExtractConfig
 from pipeline.language import LanguageConfig
 from pipeline.pack import PackConfig
-from pipeline.page import ExtractConfig
 from pipeline.quality import QualityConfig
 from pipeline.report import ReportConfig
 from pipeline.scrape import CrawlSource, FileSource, ScrapeConfig

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pipeline import quality_rules
 from pipeline.kernels import Codes, Hashes, Kinds, kernel
 from pipeline.quality_rules import MAX_C4_WORD, MIN_C4_WORDS, POLICY_PHRASES
-from pipeline.word_kernels import CASE, WORD_SOURCES, find_words
-from pipeline.words import DIGIT, PUNCTUATION, SPACE, TERMINAL, ZERO, classify, line_end, next_line
+from pipeline.words.kernels import CASE, WORD_SOURCES, find_words
+from pipeline.words.tables import DIGIT, PUNCTUATION, SPACE, TERMINAL, ZERO, classify, line_end, next_line
 
 DOT, OPEN, CLOSE, BRACE, QUESTION, EXCLAMATION, QUOTE, APOSTROPHE, BLANK = map(ord, ".[]{?!\"' ")
 CAPITAL_A, CAPITAL_Z = map(ord, "AZ")

@@ -1,11 +1,11 @@
 """Which of the selected documents are kept: exact and near duplicates go, for a match that was itself kept.
 
-The selected documents have a total order (`pipeline/dedup_order.py`): how old the URL is in its source, then the
+The selected documents have a total order (`pipeline/dedup/order.py`): how old the URL is in its source, then the
 canonical URL, then the source's place in the corpus. A document is kept unless an *earlier kept* one matches it: the
 same normalised text, or a band of the signature in common and a verified similarity at or above the threshold. So the
 answer depends neither on how documents are cut into parts nor on who computed what when, and documents at URLs that a
 later snapshot adds change no earlier decision. Nothing is remembered from run to run: when an original leaves, its
-copies come back. `pipeline/lsh.py` states the rule in plain Python.
+copies come back. `pipeline/dedup/reference.py` states the rule in plain Python.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from pipeline.documents import DOC_ID, write_table
 from pipeline.signatures import SHINGLE_WORDS, SIGNATURES_FILE
 
 if TYPE_CHECKING:
-    from pipeline.dedup_order import Selected
+    from pipeline.dedup.order import Selected
 
 DEDUPLICATE_FILE = "deduplicate.arrow"
 
@@ -70,10 +70,10 @@ def deduplicate(
 
     Raises `BadInput` where the signatures are too short for the bands, or the parts are not those of the snapshots.
     """
-    from pipeline.dedup_buckets import first_of_each, shared_buckets, signature_rows
-    from pipeline.dedup_matches import find_matches, shingle_loader, signature_loader
-    from pipeline.dedup_order import rule_order
-    from pipeline.dedup_stats import largest_clusters, warnings
+    from pipeline.dedup.buckets import first_of_each, shared_buckets, signature_rows
+    from pipeline.dedup.matches import find_matches, shingle_loader, signature_loader
+    from pipeline.dedup.order import rule_order
+    from pipeline.dedup.stats import largest_clusters, warnings
 
     selected = rule_order(documents, select, snapshots)
     text_hashes, shingles, words = _text_hashes(signatures, selected)
@@ -122,7 +122,7 @@ def deduplicate(
 def _text_hashes(signatures: list[Path], selected: "Selected") -> tuple[NDArray[np.uint64], NDArray[np.int32], int]:
     """By rank the hashes of the normalised texts, uint64[2, documents], and the numbers of shingles; words of one."""
     hashes, shingles = np.empty((2, len(selected)), np.uint64), np.empty(len(selected), np.int32)
-    from pipeline.dedup_order import mapped
+    from pipeline.dedup.order import mapped
 
     ranks = selected.ranks()
     words = set()
@@ -162,7 +162,7 @@ def _with_copies(
 
 def _write(out: Path, documents: list[Path], selected: "Selected", decisions: Decisions) -> int:
     """Write the ledger of every part; the number of rows in all."""
-    from pipeline.dedup_order import mapped
+    from pipeline.dedup.order import mapped
 
     ranks = selected.ranks()
     ids = np.empty((len(selected), 2), np.uint64)

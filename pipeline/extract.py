@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.isolation import Limits, Lost, isolated
-from pipeline.page import ExtractConfig, Page, Rejected, page_text
+from pipeline.extraction.isolation import Limits, Lost, isolated
+from pipeline.extraction.page import ExtractConfig, Page, Rejected, page_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.archive import Place, Record
+    from pipeline.extraction.archive import Place, Record
 
 REASONS = (
     *("http_status", "not_text", "too_large", "too_complex", "undecodable", "broken_record", "empty"),
@@ -75,11 +75,11 @@ def extract(*, out: Path, config: ExtractConfig, pages: Path, source: str) -> di
 def read_pages(
     path: str, config: dict[str, Any], start: list[Any] | None
 ) -> Iterator[tuple[list[Any], Callable[[], dict[str, Any]]]]:
-    """Pages of a WARC file, as `pipeline.isolation` asks for them: where each is, and what reads it.
+    """Pages of a WARC file, as `pipeline.extraction.isolation` asks for them: where each is, and what reads it.
 
     A place ends in the page's URL. A stretch of the file that is no record counts as one page without a URL.
     """
-    from pipeline.archive import FIRST, Damage, read_records
+    from pipeline.extraction.archive import FIRST, Damage, read_records
 
     settings = ExtractConfig.model_validate(config)
     first = cast("Place", tuple(start[:-1])) if start else FIRST
@@ -128,7 +128,7 @@ def _page(record: "Record", max_body_bytes: int) -> Page:
 
 def _http_page(url: str, block: bytes, max_body_bytes: int) -> Page:
     """The page of an HTTP response, of a larger body one byte more than is allowed."""
-    from pipeline.archive import http_response
+    from pipeline.extraction.archive import http_response
 
     try:
         status, headers, response = http_response(block)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Codes = NDArray[np.int32]
 """Code points of a text, or places in it."""
 Kinds = NDArray[np.uint32]
-"""What each character of a text is: bits of `pipeline.words`."""
+"""What each character of a text is: bits of `pipeline.words.tables`."""
 Hashes = NDArray[np.uint64]
 
 Function = TypeVar("Function", bound=Callable[..., Any])

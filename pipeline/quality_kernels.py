@@ -1,7 +1,7 @@
 """The quality rules over an Arrow text buffer: bytes in, a matrix of scores and C4's kept spans out.
 
-Each family of rules is one kernel that sees a document as code points with the bits of `pipeline.words.kinds_table`,
-and fills its part of the document's row; `pipeline.quality_reference` says the same in plain Python, and the tests
+Each family of rules is one kernel that sees a document as code points with the bits of `words.tables.kinds_table`, and
+fills its part of the document's row; `pipeline.quality_reference` says the same in plain Python, and the tests
 hold both to equal answers. 64-bit hashes stand for lines and n-grams: at a million of them in one document, the odds
 that two different ones meet are 3 in 10^8.
 """
@@ -25,8 +25,8 @@ from pipeline.quality_rules import (
     STOP_WORDS,
     TOP_N_GRAMS,
 )
-from pipeline.word_kernels import WORD_SOURCES, find_words, lexicon
-from pipeline.words import (
+from pipeline.words.kernels import WORD_SOURCES, find_words, lexicon
+from pipeline.words.tables import (
     LETTER,
     ONE,
     SPACE,

@@ -18,8 +18,8 @@ from pipeline.quality_rules import (
     STOP_WORDS,
     TOP_N_GRAMS,
 )
-from pipeline.word_reference import reference_words
-from pipeline.words import symbols, terminals
+from pipeline.words.reference import reference_words
+from pipeline.words.tables import symbols, terminals
 
 CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
 C4_TERMINALS = (".", "?", "!", '"', "'")

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.charts import loss_curve, sparkline
 from pipeline.config import Config
 from pipeline.counts import CountsDisagree, FunnelRow, Manifests, check_counts, funnel
-from pipeline.differences import marked
+from pipeline.dedup.differences import marked
 from pipeline.documents import read_table
 from pipeline.shards import SPLITS, index_path
 from pipeline.summary import (

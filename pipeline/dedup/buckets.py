@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import BadInput
-from pipeline.dedup_kernels import first_equal, hash_bands, number_buckets, scatter
-from pipeline.dedup_order import Rows, Selected, mapped
+from pipeline.dedup.kernels import first_equal, hash_bands, number_buckets, scatter
+from pipeline.dedup.order import Rows, Selected, mapped
 from pipeline.signatures import SIGNATURES_FILE
 
 

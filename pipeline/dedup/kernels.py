@@ -1,13 +1,13 @@
-"""Compiled dedup: shared buckets and comparisons, which `pipeline/lsh.py` says in plain Python.
+"""Compiled dedup: shared buckets and comparisons, which `pipeline/dedup/reference.py` says in plain Python.
 
 Everything here works on arrays that the caller cut to fit its memory, and gives the same however they were cut.
 """
 
 import numpy as np
 
-from pipeline import shingle_sets
+from pipeline.dedup import shingle_sets
+from pipeline.dedup.shingle_sets import find_slot, table_size
 from pipeline.kernels import kernel
-from pipeline.shingle_sets import find_slot, table_size
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd; 2^64 over the golden ratio
 _MIX = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dedup_buckets import Buckets, signature_rows
-from pipeline.dedup_kernels import compare, mark_candidates
-from pipeline.dedup_order import Rows, Selected, mapped
+from pipeline.dedup.buckets import Buckets, signature_rows
+from pipeline.dedup.kernels import compare, mark_candidates
+from pipeline.dedup.order import Rows, Selected, mapped
+from pipeline.dedup.shingle_sets import Sets, fill_ngram_sets
 from pipeline.shingle_kernels import texts_of
-from pipeline.shingle_sets import Sets, fill_ngram_sets
 
 Load = Callable[[Rows], Sets]
 """What is compared of the documents with these numbers (see `Buckets`)."""

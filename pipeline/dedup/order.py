@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 from numpy.typing import NDArray
 
+from pipeline.dedup.urls import copy_strings, first_seen, sort_urls
 from pipeline.shingle_kernels import texts_of
-from pipeline.url_kernels import copy_strings, first_seen, sort_urls
 from pipeline.versions import Place, part_places
 
 Rows = NDArray[np.int64]

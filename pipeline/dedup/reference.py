@@ -3,8 +3,8 @@
 Rows here are documents in the rule's total order. A row is kept unless an *earlier kept* one matches it: the same
 text, or a band of the signature in common and a verified similarity at or above the threshold. A row is compared with
 kept rows only, so a bucket full of near-duplicates of one another costs one comparison each, and nothing is removed
-for resembling what was itself removed. `pipeline/dedup_matches.py` does the same for millions of documents in bounded
-memory, with `pipeline/dedup_kernels.py`; the tests hold both to equal answers.
+for resembling what was itself removed. `pipeline/dedup/matches.py` does the same for millions of documents in bounded
+memory, with `pipeline/dedup/kernels.py`; the tests hold both to equal answers.
 """
 
 from collections.abc import Callable

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.dedup_order import Selected, mapped
+from pipeline.dedup.order import Selected, mapped
+from pipeline.dedup.urls import starts_anew
 from pipeline.pii import PiiConfig, replace_pii
 from pipeline.shingle_kernels import texts_of
 from pipeline.tombstones import hosts
-from pipeline.url_kernels import starts_anew
 
 LARGEST_CLUSTERS = 10
 MAX_WARNINGS = 20

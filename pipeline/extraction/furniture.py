@@ -7,7 +7,7 @@ much of the page's text is content whatever it is called, because themes also pu
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.blocks import BREAK
+from pipeline.extraction.blocks import BREAK
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import ElementNode

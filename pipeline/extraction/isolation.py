@@ -46,7 +46,7 @@ MAX_KILLS = 2
 _CRASHES = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
 )
-_PROJECT = Path(__file__).resolve().parents[1]
+_PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _Child:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(_PROJECT), *sys.path]), "PYTHONHASHSEED": "0"}
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "pipeline.isolation", str(os.getpid())],
+                [sys.executable, "-P", "-m", "pipeline.extraction.isolation", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -1,8 +1,8 @@
 """The main content of a web page, found in one pass over the page's markup.
 
-Furniture goes by its name (`pipeline.furniture`). What is left is cut into blocks of text, which stand in boxes
-(`pipeline.blocks`), and the box that holds most of the prose is looked for, the container: what is in it stays, with
-the lead before it and the parts beside it, but without lists of links. A page in which no box stands out stays whole.
+Furniture goes by its name (`furniture`). What is left is cut into blocks of text, which stand in boxes (`blocks`), and
+the box that holds most of the prose is looked for, the container: what is in it stays, with the lead before it and the
+parts beside it, but without lists of links. A page in which no box stands out stays whole.
 
 Prose is text outside links, counted in letters, which are characters but blanks: nothing here depends on a language or
 on spaces between words. Time and memory grow with the page's length, however deep or broken it is.
@@ -14,8 +14,8 @@ from itertools import accumulate
 from operator import mul, sub
 from typing import TYPE_CHECKING
 
-from pipeline.blocks import CELL, PARAGRAPH, Blocks, Box, cut, text_of, tokens_of
-from pipeline.furniture import COMMENT_WORDS, remove_unread, without_furniture, words_of
+from pipeline.extraction.blocks import CELL, PARAGRAPH, Blocks, Box, cut, text_of, tokens_of
+from pipeline.extraction.furniture import COMMENT_WORDS, remove_unread, without_furniture, words_of
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree

@@ -16,8 +16,8 @@ from urllib.parse import urljoin
 from pydantic import Field
 
 from pipeline.config import Config
-from pipeline.license import license_link
-from pipeline.main_content import main_content
+from pipeline.extraction.license import license_link
+from pipeline.extraction.main_content import main_content
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml"})
 TEXT_TYPES = frozenset({"text/plain", "text/markdown", "text/x-rst"})
@@ -110,7 +110,7 @@ class Rejected(Exception):
 
 def page_text(page: Page, config: ExtractConfig) -> PageText:
     """Text of `page` and what it says of itself; raises `Rejected` where it gives none."""
-    from pipeline.charset import decode
+    from pipeline.extraction.charset import decode
 
     kind = _kind(page)
     markup = decode(page.body, page.charset, markup=kind == "html")

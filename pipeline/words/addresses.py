@@ -4,15 +4,15 @@ The grammar is that of spaCy's tokenizer: `[scheme://][user@]host[:port][/path]`
 or more lower-case letters. `example.org`, `me@x.org` and `https://x.org/a-b` are whole, `3.14` and `end.Next` are not.
 """
 
-from pipeline import words
 from pipeline.kernels import Codes, Kinds, kernel
-from pipeline.words import ASCII_DIGIT, DIGIT, HOST, LOWER, WORD, ZERO
+from pipeline.words import tables
+from pipeline.words.tables import ASCII_DIGIT, DIGIT, HOST, LOWER, WORD, ZERO
 
 DOT, PLUS, MINUS, UNDERSCORE, COLON, SLASH, QUESTION, HASH, AT, DIGIT_ZERO = map(ord, ".+-_:/?#@0")
 MIN_SCHEME, MAX_LABEL, MIN_TOP, MAX_TOP, MIN_PORT, MAX_PORT, MAX_OCTET = 2, 64, 2, 63, 2, 5, 3
 """Characters."""
 
-compiled = kernel(__file__, str(words.__file__))
+compiled = kernel(__file__, str(tables.__file__))
 
 
 @compiled

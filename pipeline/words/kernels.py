@@ -3,20 +3,21 @@
 White space separates chunks. From each chunk come off, from both ends at once, the marks before it and behind it; what
 is left splits at marks that stand between letters or digits: `well-known` is three words, `3.14` is one. Addresses
 stay whole, special words come in pieces of their own, and so do special words that the marks tore apart.
-`pipeline.word_reference` says the same with regular expressions.
+`pipeline.words.reference` says the same with regular expressions.
 """
 
 from functools import cache
 
 import numpy as np
 
-from pipeline import address_kernels, special_words
-from pipeline.address_kernels import is_address
 from pipeline.kernels import Codes, Hashes, Kinds, kernel
-from pipeline.lexicon_kernels import TORN, UNIT, emit_pieces, find, special
-from pipeline.mending_kernels import MENDING_SOURCES, mend
-from pipeline.special_words import CURRENCIES, MAX_UNIT, UNITS
-from pipeline.words import (
+from pipeline.words import addresses
+from pipeline.words import special as special_words
+from pipeline.words.addresses import is_address
+from pipeline.words.lexicon import TORN, UNIT, emit_pieces, find, special
+from pipeline.words.mending import MENDING_SOURCES, mend
+from pipeline.words.special import CURRENCIES, MAX_UNIT, UNITS
+from pipeline.words.tables import (
     ALPHA,
     ASCII_DIGIT,
     CLOSING,
@@ -42,7 +43,7 @@ CAPITAL_A, CAPITAL_C, CAPITAL_S, CAPITAL_U = map(ord, "ACSU")
 CASE = 32
 """The bit that sets a capital ASCII letter in lower case."""
 
-WORD_SOURCES = (__file__, str(address_kernels.__file__), *MENDING_SOURCES)
+WORD_SOURCES = (__file__, str(addresses.__file__), *MENDING_SOURCES)
 """The files that `find_words` is made of."""
 
 compiled = kernel(*WORD_SOURCES)

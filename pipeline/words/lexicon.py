@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import special_words, words
 from pipeline.kernels import Codes, Hashes, kernel
-from pipeline.special_words import MAX_SPECIAL
-from pipeline.words import ZERO, hash_codes
+from pipeline.words import special as special_words
+from pipeline.words import tables
+from pipeline.words.special import MAX_SPECIAL
+from pipeline.words.tables import ZERO, hash_codes
 
-LEXICON_SOURCES = (__file__, str(special_words.__file__), str(words.__file__))
+LEXICON_SOURCES = (__file__, str(special_words.__file__), str(tables.__file__))
 """The files that these kernels are made of."""
 
 compiled = kernel(*LEXICON_SOURCES)

@@ -3,9 +3,9 @@
 import numpy as np
 
 from pipeline.kernels import Codes, Hashes, Kinds, kernel
-from pipeline.lexicon_kernels import LEXICON_SOURCES, PIECES, TORN, emit_pieces, find, special
-from pipeline.special_words import MAX_SPECIAL
-from pipeline.words import FNV_START, LETTER, ZERO, hash_end, hash_on
+from pipeline.words.lexicon import LEXICON_SOURCES, PIECES, TORN, emit_pieces, find, special
+from pipeline.words.special import MAX_SPECIAL
+from pipeline.words.tables import FNV_START, LETTER, ZERO, hash_end, hash_on
 
 BLANK = ord(" ")
 MENDING_SOURCES = (__file__, *LEXICON_SOURCES)

@@ -1,4 +1,4 @@
-"""The words that `pipeline.word_kernels` finds, in plain Python: spaCy's English tokenizer as regular expressions.
+"""The words that `pipeline.words.kernels` finds, in plain Python: spaCy's English tokenizer as regular expressions.
 
 Slow and obvious on purpose; the tests compare the kernels with it, and `benchmarks/quality.py` both with spaCy.
 """
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.special_words import CURRENCIES, UNITS, special_words
-from pipeline.words import CLOSING_MARKS, FIRST_MARKS, MARKS, QUOTES, icons, letters
+from pipeline.words.special import CURRENCIES, UNITS, special_words
+from pipeline.words.tables import CLOSING_MARKS, FIRST_MARKS, MARKS, QUOTES, icons, letters
 
 HOST_CHARACTER = r"[A-Za-z0-9\u00a1-\uffff]"
 LABEL = rf"(?:{HOST_CHARACTER}(?:(?:{HOST_CHARACTER}|[_-]){{0,62}}{HOST_CHARACTER})?)"
@@ -32,7 +32,7 @@ class Patterns(NamedTuple):
 
 @cache
 def patterns() -> Patterns:
-    """The regular expressions, built from the sets of `pipeline.words`."""
+    """The regular expressions, built from the sets of `pipeline.words.tables`."""
     alpha, lower, upper = map(_one_of, letters())
     mark, icon, quote = _one_of(MARKS | icons()), _one_of(icons()), _one_of(QUOTES)
     first, closing = _one_of(MARKS | icons() | FIRST_MARKS), _one_of(CLOSING_MARKS | {"|"})

@@ -1,7 +1,7 @@
 """Characters and lines as the quality rules see them: what each character is, as bits, and where lines end.
 
 What counts as a letter, a mark or a symbol when words are split follows spaCy's English tokenizer, whose words
-datatrove's filters count and the published cut-offs assume; `pipeline.word_kernels` does the splitting.
+datatrove's filters count and the published cut-offs assume; `pipeline.words.kernels` does the splitting.
 """
 
 import unicodedata

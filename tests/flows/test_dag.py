@@ -64,9 +64,9 @@ def test_a_stages_code_is_found_and_reaches_no_infrastructure(stage):
     ("stage", "unit"),
     [
         (stages.QUALITY, "pipeline/quality_kernels.py"),
-        (stages.QUALITY, "pipeline/words.py"),
+        (stages.QUALITY, "pipeline/words/tables.py"),
         (stages.SIGNATURES, "pipeline/shingle_kernels.py sign"),
-        (stages.EXTRACT, "pipeline/charset.py"),
+        (stages.EXTRACT, "pipeline/extraction/charset.py"),
         (stages.EXTRACT, "pipeline/documents.py doc_id"),
         (stages.SELECT, "pipeline/select.py PolicyConfig"),
         (stages.PRETRAIN, "model/layers.py"),

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.config import BadInput
+from pipeline.dedup.reference import band_hashes, leaders, shared_buckets
 from pipeline.deduplicate import DeduplicateConfig, deduplicate
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
-from pipeline.lsh import band_hashes, leaders, shared_buckets
 from pipeline.shingles import ngram_hashes, normalise, permutations
 from pipeline.signatures import SignaturesConfig, signatures
 

@@ -17,12 +17,12 @@ from fastwarc.warc import WarcRecord, WarcRecordType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import isolation
-from pipeline.charset import codec_for, decode
 from pipeline.documents import DOCUMENTS, REJECTS, doc_id, read_table
 from pipeline.extract import REASONS, ExtractConfig, extract
-from pipeline.isolation import Limits
-from pipeline.page import Page, clean, page_text
+from pipeline.extraction import isolation as isolation
+from pipeline.extraction.charset import codec_for, decode
+from pipeline.extraction.isolation import Limits
+from pipeline.extraction.page import Page, clean, page_text
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data folder is not beside the project")

@@ -15,8 +15,8 @@ from pipeline.quality import C4_SPANS, QUALITY, QualityConfig, quality, text_buf
 from pipeline.quality_kernels import score
 from pipeline.quality_reference import c4, reference_scores
 from pipeline.quality_rules import SCORES
-from pipeline.word_reference import reference_words
-from pipeline.words import TABLE_SIZE, kinds_table, symbols
+from pipeline.words.reference import reference_words
+from pipeline.words.tables import TABLE_SIZE, kinds_table, symbols
 
 any_text = st.text(st.characters(codec="utf-8"), max_size=300)
 PIECES = (  # noqa: SIM905 - pieces are read as a line

@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline.dedup.shingle_sets import Sets, fill_ngram_sets
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
 from pipeline.shingle_kernels import ngrams, normalised_texts, sign, text_batches, word_hashes
-from pipeline.shingle_sets import Sets, fill_ngram_sets
 from pipeline.shingles import CLASSES, LOWER, ngram_hashes, normalise, permutations, text_hash, word_hash, words
 from pipeline.signatures import SignaturesConfig, signatures
 

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.config import BadInput
-from pipeline.dedup_buckets import Buckets, first_of_each, shared_buckets
-from pipeline.dedup_matches import find_matches
-from pipeline.dedup_order import Rows, Selected
-from pipeline.dedup_stats import CHARACTERS_BEFORE, EXCERPT_CHARACTERS, excerpts
+from pipeline.dedup.buckets import Buckets, first_of_each, shared_buckets
+from pipeline.dedup.matches import find_matches
+from pipeline.dedup.order import Rows, Selected
+from pipeline.dedup.reference import band_hashes, decide, leaders
+from pipeline.dedup.reference import shared_buckets as plain_shared_buckets
+from pipeline.dedup.shingle_sets import Sets, fill_ngram_sets
+from pipeline.dedup.stats import CHARACTERS_BEFORE, EXCERPT_CHARACTERS, excerpts
+from pipeline.dedup.urls import first_seen, sort_urls, starts_anew
 from pipeline.documents import write_table
-from pipeline.lsh import band_hashes, decide, leaders
-from pipeline.lsh import shared_buckets as plain_shared_buckets
 from pipeline.shingle_kernels import text_batches, texts_of
-from pipeline.shingle_sets import Sets, fill_ngram_sets
 from pipeline.shingles import ngram_hashes
 from pipeline.tombstones import hosts
-from pipeline.url_kernels import first_seen, sort_urls, starts_anew
 
 COMPILES = settings(deadline=None)  # the first example may wait for the compiler
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.differences import marked
+from pipeline.dedup.differences import marked
 from pipeline.report import ReportConfig, report
 
 

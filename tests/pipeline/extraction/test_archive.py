@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import archive
-from pipeline.archive import FIRST, Damage, Place, read_records
+from pipeline.extraction import archive as archive
+from pipeline.extraction.archive import FIRST, Damage, Place, read_records
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared/data/warc"
 MAX_BYTES = 1 << 20
 NOISE = random.Random(0).randbytes(30_000)
@@ -181,7 +181,7 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     with file.open("ab") as stream:
         stream.write(packed(B))
     code = (
-        "import re, sys; from pathlib import Path; from pipeline.archive import Damage, read_records\n"
+        "import re, sys; from pathlib import Path; from pipeline.extraction.archive import Damage, read_records\n"
         "print([isinstance(item, Damage) for _, item in read_records(Path(sys.argv[1]), 1 << 20)])\n"
         "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import isolation
 from pipeline.config import StageFailed
-from pipeline.isolation import Limits, Lost, isolated
-from tests.pipeline.bad_items import items
+from pipeline.extraction import isolation as isolation
+from pipeline.extraction.isolation import Limits, Lost, isolated
+from tests.pipeline.extraction.bad_items import items
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LIMITS = Limits(memory_bytes=1 << 30, cpu_seconds=1)
 DEADLY = {
     "segfault": ("crashed", "SIGSEGV"),
@@ -88,7 +88,7 @@ def test_what_is_no_fault_of_an_item_fails_with_one_sentence(name: str) -> None:
 
 
 def test_a_function_that_raises_fails_with_its_words() -> None:
-    with pytest.raises(StageFailed, match=r"^tests\.pipeline\.bad_items failed: ValueError: no such item$"):
+    with pytest.raises(StageFailed, match=r"^tests\.pipeline\.extraction\.bad_items failed: ValueError: no such item$"):
         results(["a", "raise", "b"])
     assert results(["a"]) == ["a"]
 
@@ -113,7 +113,7 @@ def test_it_works_below_a_daemonic_process() -> None:
 def started(note: Path, name: str) -> tuple["subprocess.Popen[bytes]", int]:
     """A process whose child works on an item called `name`, and that child's id."""
     code = (
-        "from tests.pipeline.test_isolation import results\n"
+        "from tests.pipeline.extraction.test_isolation import results\n"
         f"try: results([{name!r}], note={str(note)!r})\n"
         "except KeyboardInterrupt: print('interrupted')"
     )

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resiliparse.parse.html import HTMLTree
 
-from pipeline.main_content import main_content
+from pipeline.extraction.main_content import main_content
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXTRACTION = ROOT.parent / "shared" / "data" / "extraction"
 
 PROSE = "Plain words stand here in a sentence, one of several, that a reader came to the page to read. " * 2

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.special_words import MAX_SPECIAL, MAX_UNIT, UNITS, special_words
-from pipeline.word_kernels import find_words, lexicon
-from pipeline.word_reference import reference_words
-from pipeline.words import TABLE_SIZE, classify, icons, kinds_table
+from pipeline.words.kernels import find_words, lexicon
+from pipeline.words.reference import reference_words
+from pipeline.words.special import MAX_SPECIAL, MAX_UNIT, UNITS, special_words
+from pipeline.words.tables import TABLE_SIZE, classify, icons, kinds_table
 
 PIECES = (  # noqa: SIM905 - pieces are read as a line
     "The of well known U.S.A. 3.14 10km 5m² 100% 25°C. US$5 5US$ C$ +3 5+ end.Next foo.bar e-mail a--b a---b a----b "
