@@ -16,7 +16,7 @@ LANGUAGE = Stage(
     "pipeline.language:language",
     "map",
     parts=("documents",),
-    tools=("fasttext-langdetect", "fasttext-predict", "pyarrow"),
+    tools=("fasttext-langdetect", "fasttext-predict", "pyarrow", UNICODE),
 )
 QUALITY = Stage("quality", "pipeline.quality:quality", "map", parts=("documents",), tools=("numba", "pyarrow", UNICODE))
 SIGNATURES = Stage(
@@ -34,7 +34,7 @@ SELECT = Stage(
     "pipeline.select:select",
     "whole",
     parts=("documents", "language", "quality", "contamination"),
-    tools=("pyarrow",),
+    tools=("numba", "pyarrow", UNICODE),
 )
 DEDUPLICATE = Stage(
     "deduplicate",

@@ -139,7 +139,9 @@ def _text_hashes(signatures: list[Path], selected: "Selected") -> tuple[NDArray[
 
 def _pairs(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     """A column of 16-byte values as uint64[rows, 2]."""
-    values = column.combine_chunks()
+    from pipeline.dedup.order import whole
+
+    values = whole(column)
     if not len(values):
         return np.zeros((0, 2), np.uint64)
     return np.frombuffer(values.buffers()[1], "<u8").reshape(-1, 2)[values.offset : values.offset + len(values)]

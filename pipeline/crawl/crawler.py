@@ -19,7 +19,7 @@ from pipeline.crawl.answers import STORED_TYPES, Asked, conditions, read_answer,
 from pipeline.crawl.earlier import Earlier
 from pipeline.crawl.fetch import Answer, Failure, Fetcher
 from pipeline.crawl.frontier import MAX_REDIRECTS, Frontier, Visit
-from pipeline.crawl.hosts import Hosts, now
+from pipeline.crawl.hosts import Hosts, Read, now
 from pipeline.crawl.politeness import OVERLOADED, SHAKY
 from pipeline.crawl.scope import Scope
 from pipeline.crawl.site import ROBOTS_PATH, is_about_site, origin_of, redirect_target
@@ -42,6 +42,8 @@ LARGE_BYTES = 256 * 1024
 time, for the tree of a million elements takes 300 MB."""
 
 PROGRESS_SECONDS = 0.25
+
+Found = tuple[Row, bytes | None]
 
 logger = logging.getLogger("crawl")
 
@@ -126,30 +128,38 @@ class Crawl:
             if row["detail"]:
                 logger.info("%s: %s (%s)", row["url"], row["outcome"], row["detail"])
 
-    async def _visit(self, url: str) -> tuple[Row, bytes | None]:
+    async def _visit(self, url: str) -> Found:
         """The row for a page, and its record where it is stored or found unchanged."""
         if (refusal := await self._refusal(url)) is not None:
             return refusal, None
+        tdmrep = (await self._hosts.site(origin_of(url))).tdmrep
         earlier = self._earlier.page(url)
-        answer = await self._ask_page(url, earlier)
-        if isinstance(answer, Failure):
-            return new_row(url, answer.outcome, fetched_at=now(), detail=str(answer)), None
-        site = await self._hosts.site(origin_of(url))
-        asked = Asked(url, now(), self._scope, site.tdmrep, self._ignored, earlier)
-        if len(answer.body) <= LARGE_BYTES:
-            return read_answer(asked, answer)
-        async with self._large:
-            return await asyncio.to_thread(read_answer, asked, answer)
 
-    async def _visit_sitemap(self, url: str) -> tuple[Row, bytes | None]:
+        async def read(answer: Answer) -> Found:
+            asked = Asked(url, now(), self._scope, tdmrep, self._ignored, earlier)
+            if len(answer.body) <= LARGE_BYTES:
+                return read_answer(asked, answer)
+            async with self._large:
+                return await asyncio.to_thread(read_answer, asked, answer)
+
+        found = await self._ask_page(url, conditions(earlier), read)
+        if isinstance(found, Failure):
+            return new_row(url, found.outcome, fetched_at=now(), detail=str(found)), None
+        return await read(found) if isinstance(found, Answer) else found
+
+    async def _visit_sitemap(self, url: str) -> Found:
         """The row for a sitemap."""
         if (refusal := await self._refusal(url)) is not None:
             return refusal, None
-        async with self._sitemaps:
-            answer = await self._hosts.ask(url, MAX_SITEMAP_BYTES, cut=True)
-            if isinstance(answer, Failure):
-                return new_row(url, answer.outcome, fetched_at=now(), detail=str(answer)), None
+
+        async def read(answer: Answer) -> Found:
             return await asyncio.to_thread(read_sitemap_answer, url, now(), self._scope, answer), None
+
+        async with self._sitemaps:
+            found = await self._hosts.ask(url, MAX_SITEMAP_BYTES, read, cut=True)
+        if isinstance(found, Failure):
+            return new_row(url, found.outcome, fetched_at=now(), detail=str(found)), None
+        return await read(found) if isinstance(found, Answer) else found
 
     async def _refusal(self, url: str) -> Row | None:
         """The row of a URL that is not asked for, by the word of its site; None where it may be."""
@@ -165,19 +175,18 @@ class Crawl:
             return new_row(url, "no_ai", fetched_at=now(), detail="robots.txt refuses training")
         return None
 
-    async def _ask_page(self, url: str, earlier: Row | None) -> Answer | Failure:
-        """The answer for a page; where it leads to another spelling of the same URL, what that says."""
-        more: dict[str, Any] = {"wanted": STORED_TYPES, "headers": conditions(earlier)}
+    async def _ask_page(self, url: str, headers: dict[str, str], read: Read[Found]) -> Answer | Failure | Found:
+        """What comes of a page's request; where it leads to another spelling of the same URL, what that says."""
         limit, asked = self._job["limits"]["max_body_bytes"], url
         for _ in range(MAX_REDIRECTS):
-            answer = await self._hosts.ask(asked, limit, **more)
-            if isinstance(answer, Failure) or redirect_target(answer, asked) != url:
+            found = await self._hosts.ask(asked, limit, read, wanted=STORED_TYPES, headers=headers)
+            if not isinstance(found, Answer) or redirect_target(found, asked) != url:
                 break
-            literal = urljoin(asked, (answer.header("Location") or "").strip()).partition("#")[0]
+            literal = urljoin(asked, (found.header("Location") or "").strip()).partition("#")[0]
             if literal == asked or not literal.isascii() or " " in literal:
                 break
             asked = literal
-        return answer
+        return found
 
     async def _report_often(self) -> None:
         while True:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from pipeline.crawl.fetch import Answer, Failure, Fetcher
 from pipeline.crawl.politeness import OVERLOADED, SHAKY, Lane, retry_after_seconds
@@ -16,7 +17,7 @@ TRANSIENT = frozenset({"dns", "connection", "timeout", "broken", "bad_headers"})
 
 RETRIES = 2
 
-MEMORY_BYTES = 320 * 1024 * 1024
+MEMORY_BYTES = 256 * 1024 * 1024
 """Of bodies under way, all hosts together."""
 
 MAX_IN_FLIGHT = 256
@@ -24,6 +25,10 @@ MAX_IN_FLIGHT = 256
 
 RULES_BYTES = 4 * 1024 * 1024
 """Of robots.txt files whose rules are held ready, parsed some 25 times as large; others are read from the spool."""
+
+
+T = TypeVar("T")
+Read = Callable[[Answer], Awaitable[T]]
 
 
 class Hosts:
@@ -38,8 +43,11 @@ class Hosts:
         self._rules_bytes = 0
         self._in_flight = asyncio.Semaphore(max(8, min(MAX_IN_FLIGHT, MEMORY_BYTES // job["limits"]["max_body_bytes"])))
 
-    async def ask(self, url: str, max_bytes: int, **more: Any) -> Answer | Failure:
-        """The answer to one request, tried again where that may help; what went wrong where there is none."""
+    async def ask(self, url: str, max_bytes: int, read: Read[T] | None = None, **more: Any) -> Answer | Failure | T:
+        """The answer to one request, tried again where that may help; what went wrong where there is none.
+
+        An answer with a body gives what `read` makes of it, before another body may take the memory of this one.
+        """
         lane = self._lane(url)
         answer: Answer | Failure | None = None
         for _ in range(RETRIES + 1):
@@ -47,6 +55,9 @@ class Hosts:
                 if lane.gave_up is not None:
                     return answer or Failure(GAVE_UP, lane.gave_up)
                 reply = await self._fetch(url, max_bytes, **more)
+                if isinstance(reply, Answer) and reply.body and read is not None:
+                    self._note(lane, url, began, reply)
+                    return await read(reply)
             # A connection that broke, perhaps only because it was kept, says less than what came before.
             if answer is None or not (isinstance(reply, Failure) and reply.outcome == "connection"):
                 answer = reply
@@ -125,7 +136,8 @@ class Hosts:
                 del self._sites[origin]
 
     async def _ask_for_file(self, url: str, max_bytes: int, *, foreign: bool) -> Answer | Failure:
-        return await self.ask(url, max_bytes, cut=True, public_only=foreign)
+        found: Answer | Failure = await self.ask(url, max_bytes, cut=True, public_only=foreign)
+        return found
 
 
 def now() -> int:

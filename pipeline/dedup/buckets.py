@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import BadInput
 from pipeline.dedup.kernels import first_equal, hash_bands, number_buckets, scatter
-from pipeline.dedup.order import Rows, Selected, mapped
+from pipeline.dedup.order import Rows, Selected, mapped, whole
 from pipeline.signatures import SIGNATURES_FILE
 
 
@@ -98,7 +98,7 @@ def _hash(
 
 def signature_rows(folder: Path, bands: int = 0, per_band: int = 0) -> NDArray[np.uint32]:
     """The signatures of a part as uint32[rows, num_perm], uncopied; raises `BadInput` if too short for the bands."""
-    column = mapped(folder / SIGNATURES_FILE)["signature"].combine_chunks()
+    column = whole(mapped(folder / SIGNATURES_FILE)["signature"])
     num_perm = column.type.list_size
     if bands * per_band > num_perm:
         raise BadInput(

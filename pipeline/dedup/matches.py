@@ -22,6 +22,10 @@ Load = Callable[[Rows], Sets]
 """What is compared of the documents with these numbers (see `Buckets`)."""
 
 
+WINDOW_ROWS, BLOCK_ROWS = 4_000, 20_000
+"""Documents in one call of the kernel at most: were all in one bucket, an interrupt waits for seconds."""
+
+
 class Matches(NamedTuple):
     """`original[i]` is the number of the first match of document i, -1 where it is kept, and `similarity[i]` theirs.
 
@@ -56,7 +60,7 @@ def find_matches(
     comparisons = 0
     room = memory_bytes // np.dtype(np.uint64).itemsize
     block_room = room // 4  # fewer are called for again than there are to decide on
-    for number, window in enumerate(_cut(np.arange(count), sizes, room - block_room)):
+    for number, window in enumerate(_cut(np.arange(count), sizes, room - block_room, WINDOW_ROWS)):
         progress(int(window[0]), count)
         first, last = window[0], window[-1]
         mark_candidates(
@@ -65,7 +69,7 @@ def find_matches(
         candidates = np.flatnonzero(marked[:first])
         marked[candidates] = False
         loaded = load(window)
-        for block in [*_cut(candidates, sizes, block_room), window]:
+        for block in [*_cut(candidates, sizes, block_room, BLOCK_ROWS), window]:
             comparisons += compare(
                 exact,
                 threshold,
@@ -86,13 +90,14 @@ def find_matches(
     return Matches(original, similarity, comparisons, int(counts.max(initial=0)))
 
 
-def _cut(numbers: Rows, sizes: Rows, room: int) -> Iterator[Rows]:
-    """Runs of `numbers` whose sizes add up to no more than `room`, or of one."""
+def _cut(numbers: Rows, sizes: Rows, room: int, most: int) -> Iterator[Rows]:
+    """Runs of at most so many `numbers` whose sizes add up to no more than `room`, or of one."""
     ends = np.cumsum(sizes[numbers])
     first = 0
     while first < len(numbers):
         before = ends[first - 1] if first else 0
-        last = max(int(np.searchsorted(ends, before + room, side="right")), first + 1)
+        last = int(np.searchsorted(ends, before + room, side="right"))
+        last = max(min(last, first + most), first + 1)
         yield numbers[first:last]
         first = last
 

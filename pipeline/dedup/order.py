@@ -31,6 +31,11 @@ def mapped(path: Path) -> pa.Table:
     return pa.Table.from_batches(batches, reader.schema)
 
 
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: where it is one chunk, as our files are, without a copy."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 class Selected(NamedTuple):
     """The selected documents: `rows[starts[p]:starts[p + 1]]` are their rows in part p, ascending.
 

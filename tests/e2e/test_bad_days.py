@@ -143,8 +143,8 @@ def test_an_evaluation_set_that_is_none_is_refused_before_anything_runs(mill, tm
 
 def test_a_language_that_the_model_does_not_know_is_refused_before_anything_runs(mill, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"url": "http://a.localhost/", "text": "Some text."}\n')
-    it = mill('[language]\nwanted = ["eng"]\n' + GIVEN.format(path=tmp_path / "a.jsonl"))
-    assert 'language.wanted: "eng" is none of the 176 languages' in told(it, "plan", code=2)
+    it = mill('[language]\nwanted = ["qqq"]\n' + GIVEN.format(path=tmp_path / "a.jsonl"))
+    assert 'language.wanted: "qqq" is none of the 176 languages' in told(it, "plan", code=2)
 
 
 def test_a_corpus_too_small_to_hold_anything_out(mill, tmp_path):

@@ -99,8 +99,8 @@ from pipeline.scrape import CrawlSource, scrape
 source, out, work = CrawlSource.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 out.mkdir(parents=True)
 stats = scrape(source, out, work)
-used = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps({"memory": max(used) * 1024, **stats}))
+# Of the crawler's process alone: our own peak would be that of whoever started us, which exec does not forget.
+print(json.dumps({"memory": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, **stats}))
 """
 
 

@@ -113,6 +113,7 @@ def test_it_works_below_a_daemonic_process() -> None:
 def started(note: Path, name: str) -> tuple["subprocess.Popen[bytes]", int]:
     """A process whose child works on an item called `name`, and that child's id."""
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # whoever started us may ignore it
         "from tests.pipeline.extraction.test_isolation import results\n"
         f"try: results([{name!r}], note={str(note)!r})\n"
         "except KeyboardInterrupt: print('interrupted')"
