@@ -3,9 +3,10 @@
 Every pattern begins with a character that is rare in text, is bounded or possessive, and looks behind itself only as
 far as such data reaches: so the time is linear in the text, whatever it holds. Nothing depends on a Unicode table.
 
-What is replaced too, though it is none: `git@github.com`, and a version number of four parts that no word introduces
-as one. What is left: addresses with a blank or "at" in them; names in scripts above U+07FF; a phone number written in
-the national way without separators, unless a word such as "Tel." stands before it.
+What is replaced too, though it is none: `git@github.com`, and a version number of four parts, one above 30, that no
+word introduces as one. What is left: what is set aside for examples; addresses with a blank or "at" in them; names in
+scripts above U+07FF; four low numbers that nothing calls an address; a phone number written in the national way in
+pairs or without separators, unless a word such as "Tel." stands before it.
 """
 
 import ipaddress
@@ -83,6 +84,10 @@ _DOMAIN = (
 """Labels, then a top-level domain of letters."""
 _FROM_AT = tuple((at, re.compile(at + _DOMAIN)) for at in "@＠")
 """A pattern for either sign, full width in Japanese: one that begins with a single character skips faster."""
+_PINNED = re.compile(r".v?(?:[0-9]{1,2}\.|[0-9]+\.[0-9])")
+"""`name@1.0.0-beta.next`; 163.com and 126.com are mail providers."""
+_EXAMPLE_DOMAIN = re.compile(r".*[.@＠](?:example\.(?:com|net|org)|example|test|invalid|localhost)", re.I)
+"""Names that belong to nobody (RFC 2606)."""
 
 
 def _emails(text: str) -> Iterator[Found]:
@@ -90,6 +95,9 @@ def _emails(text: str) -> Iterator[Found]:
         end = 0
         for match in pattern.finditer(text) if sign in text else ():
             at = match.start()
+            code = text[match.end() : match.end() + 1] in {"(", "["}  # a matrix product: a@b.sum()
+            if code or _PINNED.match(match.group()) or _EXAMPLE_DOMAIN.fullmatch(match.group()):
+                continue
             before = _LOCAL_BACKWARDS.match(text[max(end, at - _LOCAL_LENGTH) : at][::-1])
             local = before.group()[::-1].lstrip(".%+-") if before else ""
             if local:
@@ -105,14 +113,33 @@ _IPV4_HEAD = re.compile(r"(?<![0-9.])(?<![A-Za-z_])(?<![A-Za-z]-)[0-9]{1,3}\Z")
 _VERSION_WORDS = frozenset(
     (
         "v", "ver", "version", "versions", "versionen", "versión", "versão", "versione", "versie", "wersja", "версия",
-        "версии", "版本", "バージョン", "release", "releases", "revision", "rev", "build", "firmware", "section",
-        "sections", "chapter", "clause", "§",
+        "версии", "版本", "バージョン", "release", "releases", "revision", "rev", "build", "firmware", "kernel",
+        "linux", "driver", "update", "patch", "package", "section", "sections", "sec", "secs", "sect", "chapter",
+        "chapters", "clause", "clauses", "article", "articles", "art", "appendix", "annex", "paragraph", "paragraphs",
+        "para", "figure", "figures", "fig", "figs", "table", "tables", "theorem", "lemma", "proposition", "corollary",
+        "definition", "equation", "eq", "exercise", "rule", "rfc", "abschnitt", "abschnitte", "kapitel", "absatz",
+        "artikel", "abbildung", "abb", "tabelle", "satz", "chapitre", "tableau", "sección", "capítulo", "artículo",
+        "figura", "tabla", "seção", "artigo", "tabela", "sezione", "capitolo", "articolo", "rozdział", "раздел",
+        "глава", "статья", "пункт", "рис", "§",
     )
 )  # fmt: skip
 """Words that say of four numbers behind them that they are no address."""
-_HEADING = re.compile(r"\.[ \t\u00a0]|[ \t\u00a0]+[A-Z]")
+_ADDRESS_WORDS = frozenset(
+    (
+        "ip", "ips", "ipv4", "address", "addresses", "addr", "host", "hosts", "hostname", "server", "servers", "dns",
+        "nameserver", "gateway", "router", "proxy", "ping", "ssh", "scp", "telnet", "curl", "wget", "dig", "nslookup",
+        "traceroute", "whois", "from", "adresse", "dirección", "endereço", "indirizzo", "adres", "адрес", "地址",
+        "アドレス", "주소",
+    )
+)  # fmt: skip
+"""Words that say of four numbers behind them that they are an address."""
+_ADDRESS_SIGNS = ("//", "@")
+_PORT_OR_PREFIX = re.compile(r":[0-9]{2,5}(?![0-9.])|/(?:[89]|[12][0-9]|3[0-2])(?![0-9./])")
+_UPGRADE = re.compile(r" (?:to|->|→) [0-9]")
+_PIN = re.compile(r"(?:[=<>~!]=|~>|[~^])[ ]?\Z|(?<![^\s\"'(,;:])[A-Za-z]{1,25}/\Z")
+"""What stands before the version of a requirement or, in a server's log, of a product."""
 _HIGHEST_SECTION = 30
-"""Four numbers up to this at the start of a line count a section; of the addresses 2 in 10,000 look like that."""
+"""Four numbers up to this count a section or a version; of the addresses 2 in 10,000 look like that."""
 _NOBODYS_IPV4 = tuple(
     (int(network[0]), int(network[-1]))
     for network in map(
@@ -141,11 +168,19 @@ def _ipv4(text: str) -> Iterator[Found]:
         if any(first <= int(address) <= last for first, last in _NOBODYS_IPV4):
             continue
         start, end = head.start(), match.end()
-        section = text[start - 1 : start] in {"", "\n"} and max(address.packed) <= _HIGHEST_SECTION
-        if section and _HEADING.match(text, end):
-            continue
-        if not _introduced(text, start, _VERSION_WORDS):
+        if _called_an_address(text, start, end) or not (
+            max(address.packed) <= _HIGHEST_SECTION
+            or _PIN.search(text, max(0, start - _REACH), start)
+            or _introduction(text, start, _VERSION_WORDS) is not None
+        ):
             yield Found(start, end, "ipv4")
+
+
+def _called_an_address(text: str, start: int, end: int) -> bool:
+    between = _introduction(text, start, _ADDRESS_WORDS)
+    if between is not None and "\n" not in between and not _UPGRADE.match(text, end):
+        return True
+    return text.endswith(_ADDRESS_SIGNS, 0, start) or _PORT_OR_PREFIX.match(text, end) is not None
 
 
 _IPV6_TAIL = re.compile(
@@ -172,30 +207,63 @@ _LONGEST = 40
 """Characters of a phone number with all its separators; what is longer is a table."""
 _MOST = 15
 """Digits of a phone number (E.164)."""
-_INTERNATIONAL = 8
-"""Digits with the country's code, at least."""
-_DECIMAL = re.compile(r"\+[0-9]+\.[0-9]{1,3}")
+_NEVER = re.compile(
+    r"[ \u00a0\u202f][\u2010-\u2013-][0-9]"  # a negative number
+    r"|(?<![0-9])(?:19|20)[0-9]{2}[^0-9]+(?:19|20)[0-9]{2}(?![0-9])"  # years
+    r"|(?<![0-9])(?:19|20)[0-9]{2}([./-])(?:0[1-9]|1[0-2])\1[0-3][0-9](?![0-9])"  # dates
+    r"|(?<![0-9])[0-3]?[0-9]([./-])(?:0?[1-9]|1[0-2])\2(?:19|20)[0-9]{2}(?![0-9])"
+    r"|\A\+(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9][0-2][0-9](?:[0-5][0-9]){2}\Z"
+    r"|\A(?:\+[0-9]+|[0-9])\.[0-9]+(?:[^0-9.]+[0-9]+\.[0-9]+)*\Z"  # decimals
+    r"|\A\+?[0-9]{1,3}(?:[ .\u00a0\u202f][0-9]{3})*[ .\u00a0\u202f]000\Z"  # a round number
+)
+"""What no sign and no word makes a phone number."""
+_EXAMPLE_DIGITS = re.compile(r"1?(?:[2-9][0-9]{2})?55501[0-9]{2}")
+"""555-0100 to 555-0199, set aside for examples (North American numbering plan)."""
+_COUNTRY = (
+    r"(?:1|7|2(?:0|7|1[12368]|[2346][0-9]|5[0-8]|9[017-9])|3(?:[0-469]|[57][0-9]|8[0-35-79])|4(?:[013-9]|2[013])"
+    r"|5(?:[1-8]|[09][0-9])|6(?:[0-6]|7[02-9]|8[0-35-9]|9[0-2])|8(?:[1246]|0[08]|5[02356]|7[08]|8[0-368])"
+    r"|9(?:[0-58]|6[0-8]|7[0-79]|9[2-68]))"
+)
+"""The assigned codes (ITU-T E.164)."""
+_INTERNATIONAL_DIGITS = re.compile(
+    rf"(?=[0-9]{{9,15}}\Z)(?!.*00000\Z)(?:1[2-9][0-9]{{2}}[2-9][0-9]{{6}}|7[346789][0-9]{{9}}|(?![17]){_COUNTRY}[0-9]+)"
+)
+_SPACE = r"[ \u00a0\u202f]"
+_BREAK = rf"(?:{_SPACE}?\(|\)[ \u00a0-]?|{_SPACE}?[/\u2010-\u2013-]{_SPACE}|[ ./\u00a0\u2010-\u2013\u202f-])"
+_INTERNATIONAL = re.compile(
+    rf"\+(?![0-9]{{1,3}}(?:[ .\u00a0\u202f][0-9]{{3}})+\Z)"  # thousands
+    rf"\(?{_COUNTRY}\)?{_BREAK}?[0-9]+(?:{_BREAK}[0-9]{{2,}}){{0,5}}(?:[\u2010-\u2013-][0-9])?"
+    rf"|\+(?![17]){_COUNTRY}(?:{_SPACE}[0-9]{{3}}){{3}}"  # Czech, Polish, Portuguese, Spanish
+)
+"""The country's code and groups, of which the first and, as an extension, the last may be a single digit."""
+_OPTIONAL_TRUNK = re.compile(r"\(0\) ?")
+_SIGNED_GOES_ON = re.compile(r"[eE][+-]?[0-9]|[iIjJ](?![A-Za-z])|[%°_@]|[.,:][0-9]")
 _NORTH_AMERICAN = re.compile(
     r"(?<![0-9])(?<![0-9][./-])(?:1[-. ])?"
     r"(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}-(?=[0-9]{3}-)|[2-9][0-9]{2}\.(?=[0-9]{3}\.))"
-    r"[2-9][0-9]{2}[-.][0-9]{4}(?![0-9]|[./-][0-9])"
+    r"(?!555[-.]01)[2-9][0-9]{2}[-.][0-9]{4}(?![0-9]|[./-][0-9])"
 )
 _TRUNK = re.compile(
     r"(?!0[0-9]{4}-[0-9]{4}\Z)"  # a ZIP code
-    r"\(?0[1-9][0-9]{0,3}\)?[ /\u00a0\u2010-\u2013\u202f-]{1,3}[0-9]{3,8}(?:[ \u00a0\u202f-][0-9]{2,5}){0,2}"
-    r"|0[1-9]([ .\u00a0\u202f-])[0-9]{2}(?:\1[0-9]{2}){3}"  # French
+    r"(?!0[0-9]{2}(?:[ \u00a0\u202f-][0-9]{3})+\Z)"  # a count
+    r"(?:\(?0[1-9][0-9]{1,3}\)?[ /\u00a0\u2010-\u2013\u202f-]{1,3}[0-9]{3,8}(?:[ \u00a0\u202f-][0-9]{2,5}){0,2}"
+    r"|\(?0[1-9](?:\) |[) /\u00a0\u2010-\u2013\u202f-])"
+    r"(?:[0-9]{3,4}[ \u00a0\u202f-][0-9]{4}|[0-9]{3}(?:[ \u00a0\u202f][0-9]{2}){2}))"
 )
 """National numbers with the trunk prefix 0; a date has fewer digits in its second group."""
 _TRUNK_DIGITS = range(9, 12)
 _PHONE_WORDS = frozenset(
     (
-        "tel", "tél", "tlf", "tfno", "ph", "fon", "phone", "phones", "telephone", "telephones", "téléphone", "telefon",
-        "telefono", "teléfono", "telefone", "telefoon", "fax", "telefax", "mobile", "mobil", "móvil", "cell", "handy",
-        "hotline", "whatsapp", "тел", "телефон", "факс", "моб", "电话", "電話", "手机", "전화", "هاتف", "☎", "☏", "✆",
-        "📞",
+        "tel", "tél", "tlf", "tfno", "phone", "telephone", "telephones", "téléphone", "telefon", "telefono", "teléfono",
+        "telefone", "telefoon", "fax", "telefax", "тел", "телефон", "факс", "电话", "電話", "전화", "هاتف", "☎", "☏",
+        "✆", "📞",
     )
 )  # fmt: skip
 """Words that say of digits behind them that they are a phone number."""
+_WEAK_PHONE_WORDS = frozenset(
+    ("ph", "fon", "phones", "mobile", "mobil", "móvil", "cell", "handy", "hotline", "whatsapp", "моб", "手机")
+)
+"""Words that say so only with a colon, a full stop or "number" behind them."""
 _PART_OF_MORE = re.compile(r"[0-9A-Za-z_/=#&?%@$€£¥.-]\Z|[0-9][,:]\Z")
 _GOES_ON = re.compile(r"[0-9A-Za-z_@%]|[,:][0-9]")
 
@@ -205,7 +273,7 @@ def _phones(text: str) -> Iterator[Found]:
         start, end = match.span()
         opened = start - 1 if text[start - 1 : start] == "(" and text.find(")", start, end) > 0 else start
         opened -= text.startswith("+", opened - 1) if opened else 0
-        if text[opened] != "+" and _GOES_ON.match(text, end):
+        if (_SIGNED_GOES_ON if text[opened] == "+" else _GOES_ON).match(text, end):
             continue
         if end - start <= _LONGEST and _is_phone(text, opened, end):
             yield Found(opened, end, "phone")
@@ -216,33 +284,47 @@ def _phones(text: str) -> Iterator[Found]:
 
 def _is_phone(text: str, start: int, end: int) -> bool:
     """Whether a whole run of digits is a phone number, by its "+" or its trunk prefix or the word before it."""
-    number = text[start:end]
-    digits = sum(character.isdigit() for character in number)
-    if digits > _MOST:
+    number = _OPTIONAL_TRUNK.sub("", text[start:end])
+    digits = "".join(filter(str.isdigit, number))
+    if len(digits) > _MOST or _NEVER.search(number) or _EXAMPLE_DIGITS.fullmatch(digits):
         return False
-    if not _PART_OF_MORE.search(text, max(0, start - 2), start):
-        if number[0] == "+":
-            return digits >= _INTERNATIONAL and number.lstrip("+(")[0] != "0" and not _DECIMAL.fullmatch(number)
-        if digits in _TRUNK_DIGITS and _TRUNK.fullmatch(number):
-            return True
-    return _introduced(text, start, _PHONE_WORDS)
+    if number[0] == "+":
+        formed = bool(_INTERNATIONAL_DIGITS.fullmatch(digits) and _INTERNATIONAL.fullmatch(number))
+    else:
+        formed = len(digits) in _TRUNK_DIGITS and _TRUNK.fullmatch(number) is not None
+    if formed and not _PART_OF_MORE.search(text, max(0, start - 2), start):
+        return True
+    if number[0] == "+" and not formed:
+        return False
+    if _introduction(text, start, _PHONE_WORDS) is not None:
+        return True
+    between = _introduction(text, start, _WEAK_PHONE_WORDS)
+    return between is not None and _SAYS_SO.match(between) is not None
 
 
 _REACH = 30
 """Characters before a find in which the word that introduces it ends."""
 _WORDS = re.compile("[0-9A-Za-z\u00c0-\u1fff\u3041-\uff00]+|[§☎☏✆📞]")
 _UNSPACED = "\u3041"
-_NUMBER_WORDS = frozenset(
-    ("number", "numbers", "no", "nr", "num", "nummer", "número", "numéro", "numero", "номер", "号码", "番号", "번호")
-)
+_BETWEEN = frozenset(
+    (
+        "number", "numbers", "no", "nr", "num", "nummer", "número", "numéro", "numero", "номер", "号码", "番号", "번호",
+        "is", "of", "at",
+    )
+)  # fmt: skip
+"""Words that may stand between that word and the find."""
+_SAYS_SO = re.compile(r"[ \t]*(?:[.:：]|n(?:o|r|um))")
 
 
-def _introduced(text: str, start: int, words: frozenset[str]) -> bool:
-    """Whether the last word before `start` is one of these, perhaps with "number" behind it."""
-    before = _WORDS.findall(text[max(0, start - _REACH) : start].lower())
-    if before and before[-1] in _NUMBER_WORDS:
+def _introduction(text: str, start: int, words: frozenset[str]) -> str | None:
+    """What stands between `start` and the last word before it, if that is one of these: else None."""
+    reach = text[max(0, start - _REACH) : start].lower()
+    before = list(_WORDS.finditer(reach))
+    if before and before[-1].group() in _BETWEEN:
         before.pop()
     if not before:
-        return False
-    # Chinese and Japanese join words; theirs here have two characters.
-    return before[-1] in words or (before[-1] >= _UNSPACED and before[-1][-2:] in words)
+        return None
+    word = before[-1].group()
+    # Chinese and Japanese join words.
+    known = word in words or (word[-1] >= _UNSPACED and word.endswith(tuple(words)))
+    return reach[before[-1].end() :] if known else None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.dedup.order import Selected, mapped
 from pipeline.dedup.urls import starts_anew
-from pipeline.pii import PiiConfig, replace_pii
+from pipeline.pii import PiiConfig, find_pii
 from pipeline.shingle_kernels import texts_of
 from pipeline.tombstones import hosts
 
@@ -20,6 +20,9 @@ EXCERPT_CHARACTERS = 400
 """What is shown of a text."""
 CHARACTERS_BEFORE = 80
 """What is shown of it before the first difference."""
+CHARACTERS_SEEN_AROUND = 100
+"""What is looked at beyond both ends of an excerpt; personal data is seldom longer."""
+PLACEHOLDERS = PiiConfig()
 
 
 def largest_clusters(
@@ -72,9 +75,23 @@ def excerpts(left: str, right: str) -> tuple[str, str]:
 
 
 def _excerpt(text: str, start: int) -> str:
-    shown = text[start : start + EXCERPT_CHARACTERS]
-    ends = "…" if start else "", "…" if start + len(shown) < len(text) else ""
-    return ends[0] + replace_pii(shown, PiiConfig())[0] + ends[1]
+    end = min(start + EXCERPT_CHARACTERS, len(text))
+    ends = "…" if start else "", "…" if end < len(text) else ""
+    # What an edge cuts through is recognised only from beyond it, and is left out whole.
+    seen = max(start - CHARACTERS_SEEN_AROUND, 0)
+    pieces: list[str] = []
+    for found in find_pii(text[seen : end + CHARACTERS_SEEN_AROUND]):
+        first, last = seen + found.start, seen + found.end
+        if last <= start or first >= end:
+            continue
+        if first < start:
+            start = min(last, end)
+        elif last > end:
+            end = first
+        else:
+            pieces += (text[start:first], getattr(PLACEHOLDERS, found.kind))
+            start = last
+    return ends[0] + "".join(pieces) + text[start:end] + ends[1]
 
 
 def warnings(documents: list[Path], selected: Selected, lost: NDArray[np.bool_]) -> list[str]:
@@ -105,7 +122,9 @@ def warnings(documents: list[Path], selected: Selected, lost: NDArray[np.bool_])
         for name, *added in zip(names, losses.tolist(), np.diff(heads, append=len(rows)).tolist(), strict=True):
             _add(counts, ("host", name), *added)
     worst = sorted((-gone, *who, rows) for who, (gone, rows) in counts.items() if 2 * gone > rows)
-    sentences = [f"{kind} {name} loses {-gone} of {rows} documents as duplicates" for gone, kind, name, rows in worst]
+    sentences = [
+        f"{kind} {name or '(none)'} loses {-gone} of {rows} documents as duplicates" for gone, kind, name, rows in worst
+    ]
     more = len(sentences) - MAX_WARNINGS
     return sentences if more <= 0 else [*sentences[:MAX_WARNINGS], f"{more} more hosts or sources lose more than half"]
 

@@ -17,8 +17,10 @@ from pydantic import ValidationError
 
 from pipeline.config import BadInput
 from pipeline.dedup.reference import band_hashes, leaders, shared_buckets
+from pipeline.dedup.stats import CHARACTERS_BEFORE, EXCERPT_CHARACTERS, excerpts
 from pipeline.deduplicate import DeduplicateConfig, deduplicate
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
+from pipeline.pii import PiiConfig, replace_pii
 from pipeline.shingles import ngram_hashes, normalise, permutations
 from pipeline.signatures import SignaturesConfig, signatures
 
@@ -338,6 +340,23 @@ def test_the_report_names_large_clusters_and_hosts_that_lose_more_than_half() ->
         "host mirror.example loses 3 of 4 documents as duplicates",
         "source site loses 3 of 5 documents as duplicates",
     ]
+
+
+def test_pages_without_a_host_are_called_so_in_a_warning() -> None:
+    pages = [Page("site", 0, f"mill:{i}", "the very same words on each page") for i in range(3)]
+    _, stats = run(pages, DeduplicateConfig(), SignaturesConfig())
+    assert stats["warnings"][0] == "host (none) loses 2 of 3 documents as duplicates"
+
+
+@pytest.mark.parametrize("personal", ["ada.private@post.mill.org", "66.102.11.104", "+49 30 1234567"])
+def test_no_part_of_personal_data_is_left_at_the_edges_of_an_excerpt(personal: str) -> None:
+    placeholder = replace_pii(personal, PiiConfig())[0]
+    for inside in range(len(personal) + 1):
+        ends_within = " " * 200 + personal + " " * (CHARACTERS_BEFORE - inside)
+        begins_within = " " * (EXCERPT_CHARACTERS - inside) + personal + " " * 200
+        for shown in (*excerpts(ends_within + "x", ends_within + "y"), excerpts(begins_within, begins_within)[0]):
+            whole = inside == len(personal)
+            assert shown.strip("… xy") == (placeholder if whole else "")
 
 
 def test_more_bands_than_the_signatures_have_values_is_one_clear_sentence() -> None:
