@@ -22,7 +22,7 @@ Load = Callable[[Rows], Sets]
 """What is compared of the documents with these numbers (see `Buckets`)."""
 
 
-WINDOW_ROWS, BLOCK_ROWS = 4_000, 20_000
+WINDOW_ROWS, BLOCK_ROWS = 16_000, 8_000
 """Documents in one call of the kernel at most: were all in one bucket, an interrupt waits for seconds."""
 
 
