@@ -1,29 +1,23 @@
 """One request and its answer, bounded in every direction.
 
-A socket is opened only to a public address, or to a private one for a host that the configuration names. This is
-checked on the address itself when the socket is made, so neither a name nor a redirect leads into the local network.
-Redirects are not followed here: they are answers like any other.
+Private addresses are reached only for hosts that the configuration names (`addresses`). Redirects are not followed
+here: they are answers like any other.
 """
 
 import asyncio
-import ipaddress
 import os
-import socket
 import ssl
 import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from pipeline.crawl.addresses import Permit, Resolver, may_be_public, permits, public_socket
+from pipeline.crawl.unpack import Unpacker
 from pipeline.crawl.urls import host_of, is_loopback
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -41,9 +35,6 @@ RATIO_FREE_BYTES = 1024 * 1024
 DRAINED_BYTES = 64 * 1024
 """A body that is not wanted is read up to here, which is cheaper than a new connection."""
 
-NAME_THREADS = 32
-"""Resolving a name keeps a thread waiting."""
-
 DRAIN_S = 1.0
 """Seconds that reading such a body may take."""
 
@@ -52,9 +43,6 @@ MAX_DETAIL_CHARACTERS = 200
 _CHUNK = 64 * 1024
 _ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.9,*/*;q=0.1"
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
-_GZIP = b"\x1f\x8b"
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _DNS_CACHE_S = 600
 _KEPT_S = 4.0  # servers keep an idle connection for 5 s and more; asking over one that they just closed fails
 
@@ -113,10 +101,10 @@ class Fetcher:
     async def __aenter__(self) -> "Fetcher":
         connector = aiohttp.TCPConnector(
             limit=0,  # the crawl bounds itself
-            resolver=_Resolver(),
+            resolver=Resolver(),
             ttl_dns_cache=_DNS_CACHE_S,
             keepalive_timeout=_KEPT_S,
-            socket_factory=_public_socket,
+            socket_factory=public_socket,
             ssl=_tls(),
         )
         self._session = aiohttp.ClientSession(
@@ -154,10 +142,10 @@ class Fetcher:
         host = host_of(url)
         proxy = self._proxy(url, host)
         named = self._is_named(host) and not public_only
-        if proxy is not None and host not in self._proxies and not (named or _may_be_public(host)):
+        if proxy is not None and host not in self._proxies and not (named or may_be_public(host)):
             raise Failure("private_address", f"{host} is a private address; name it in private_hosts to allow that")
-        permit = _Permit(host, proxy is not None or named)
-        _permit.set(permit)
+        permit = Permit(host, proxy is not None or named)
+        permits.set(permit)
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._ask(url, proxy, max_bytes, wanted, headers or {}, cut)
@@ -216,75 +204,6 @@ class Fetcher:
         return host in self._named or any(host.endswith(domain) for domain in self._named_domains)
 
 
-def _may_be_public(host: str) -> bool:
-    try:
-        return is_public(host)
-    except ValueError:
-        return True  # a name, which the proxy resolves
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet, also where it wraps an IPv4 address; else ValueError."""
-    ip = ipaddress.ip_address(address.strip("[]").partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-        return ip in _GLOBAL_UNICAST and ip.is_global
-    return ip.is_global and not ip.is_multicast
-
-
-@dataclass
-class _Permit:
-    """Whether the request under way may reach a private address, and what it was refused."""
-
-    host: str
-    private: bool
-    refused: str | None = None
-
-
-_permit: ContextVar[_Permit] = ContextVar("permit")
-
-
-def _public_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket to connect to `address`, which `getaddrinfo` would give; OSError where it may not be."""
-    family, kind, protocol, _, place = address
-    permit = _permit.get()
-    if not permit.private and not is_public(place[0]):
-        permit.refused = f"{permit.host} is at the private address {place[0]}; name it in private_hosts to allow that"
-        raise OSError(permit.refused)
-    return socket.socket(family, kind, protocol)
-
-
-class _Resolver(AbstractResolver):
-    """The system's resolver, but that localhost and what is below it is this machine (RFC 6761, 6.3)."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(NAME_THREADS, "names")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The addresses of `host`."""
-        name = "127.0.0.1" if is_loopback(host) else host
-        ask = partial(socket.getaddrinfo, name, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        except UnicodeError as problem:  # a label that DNS cannot hold
-            raise OSError(str(problem)) from None
-        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [
-            ResolveResult(hostname=host, host=str(place[0]), port=port, family=kind, proto=protocol, flags=flags)
-            for kind, _, protocol, _, place in found
-        ]
-
-    async def close(self) -> None:
-        """Wait for no name."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
 def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     # Some old servers never say that they are done; what a page must hold, Content-Length or chunks tell.
@@ -316,7 +235,7 @@ async def _body(response: aiohttp.ClientResponse, encoding: str | None, max_byte
     if encoding is not None and encoding.lower() not in _ENCODINGS | {"identity"}:
         response.close()
         raise Failure("broken", f"Content-Encoding {encoding!r}, which was not asked for")
-    unpack = _Unpacker() if encoding is not None and encoding.lower() in _ENCODINGS else None
+    unpack = Unpacker() if encoding is not None and encoding.lower() in _ENCODINGS else None
     parts: list[bytes] = []
     raw = size = 0
     async for chunk in response.content.iter_chunked(_CHUNK):
@@ -327,9 +246,8 @@ async def _body(response: aiohttp.ClientResponse, encoding: str | None, max_byte
             if bomb or size > max_bytes:
                 response.close()
                 parts.append(part[: max(0, max_bytes - size + len(part))])
-                return b"".join(
-                    parts
-                ), f"unpacks to over {MAX_RATIO} times its size" if bomb else f"more than {max_bytes:,} bytes"
+                why = f"unpacks to over {MAX_RATIO} times its size" if bomb else f"more than {max_bytes:,} bytes"
+                return b"".join(parts), why
             parts.append(part)
     if unpack is not None and not unpack.whole:
         raise Failure("broken", f"its {encoding} data is cut short")
@@ -342,51 +260,6 @@ def _text(header: bytes) -> str:
         return header.decode()
     except UnicodeDecodeError:
         return header.decode("latin-1")
-
-
-class _Unpacker:
-    """Undoes gzip or deflate in pieces of at most 64 KiB, several gzip members one after another included."""
-
-    def __init__(self) -> None:
-        self._inflater: Any = None
-        self._members = 0
-        self._ended = False
-        self._held = b""  # a single byte does not say yet what begins with it
-
-    @property
-    def whole(self) -> bool:
-        """Whether the data so far could be all of it."""
-        return self._inflater is None and (self._members > 0 or not self._held)
-
-    def __call__(self, data: bytes) -> Iterator[bytes]:
-        """Pieces of what `data` unpacks to; zlib.error where it is not what it says."""
-        data, self._held = self._held + data, b""
-        while data and not self._ended:
-            if self._inflater is None:
-                if len(data) < 2:
-                    self._held = data
-                    return
-                if self._members and not data.startswith(_GZIP):
-                    self._ended = True  # whatever follows the end is left alone, as browsers do
-                    return
-                self._inflater = zlib.decompressobj(_window(data))
-                self._members += 1
-            piece = self._inflater.decompress(data, _CHUNK)
-            yield piece
-            # A full piece may leave output behind although all input is taken; at the end, the tail is no input.
-            while not self._inflater.eof and (self._inflater.unconsumed_tail or len(piece) == _CHUNK):
-                piece = self._inflater.decompress(self._inflater.unconsumed_tail, _CHUNK)
-                yield piece
-            data = b""
-            if self._inflater.eof:
-                data = self._inflater.unused_data
-                self._inflater = None
-
-
-def _window(data: bytes) -> int:
-    """Zlib's `wbits` for data that begins so: gzip, zlib, or the bare deflate that some servers send by its name."""
-    named = data.startswith(_GZIP) or (data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0)
-    return 47 if named else -15
 
 
 def _failure(problem: Exception) -> Failure:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.crawl.fetch import Failure, Fetcher, is_public
+from pipeline.crawl.addresses import is_public
+from pipeline.crawl.fetch import Failure, Fetcher
 
 
 @pytest.mark.parametrize(
