@@ -4,9 +4,11 @@
 
 PYTHON is the interpreter of an environment of its own: `pip install datatrove spacy "xxhash<4" trafilatura
 lxml_html_clean fasttext-numpy2-wheel warcio faust-cchardet python-magic fasteners tokenizers orjson aiohttp`.
-PAGES are folders of HTML (default: those of ../shared/data), repeated with small edits up to N MiB of HTML. datatrove
+PAGES are folders of HTML (default: those of ../shared/data), repeated with small edits up to N MiB of HTML: by default
+so many that starting, which takes the mill some 15 s of processor time whatever the size, is a small part. datatrove
 does what its FineWeb example does (`datatrove_mill.py`); the mill does the same work with either extractor. Memory is
-that of the whole process tree, shared pages counted once. --memory instead compares the mill's peak at 50 and 800 MB.
+that of the whole process tree, shared pages counted once; so is processor time, which tells more where others use the
+machine too. --memory instead compares the mill's peak at 50 and 800 MB.
 """
 
 import argparse
@@ -18,8 +20,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose pipeline.
 
 from resiliparse.extract.html2text import extract_plain_text  # noqa: E402
 
+from benchmarks.observe import observe  # noqa: E402
 from pipeline.crawl.warc import response_record  # noqa: E402
 from pipeline.language import default_model, identify  # noqa: E402
 
@@ -39,8 +40,9 @@ EXTRACTORS = {"fast": "fast", "trafilatura": "accurate"}
 """What `extract.extractor` is called for each of ours."""
 WORKERS = 2
 FILES = 4
+SEGMENT_BYTES = 8 * 1024 * 1024
+"""Payload in one of the mill's parts: enough parts for both workers to end at about the same time."""
 SMALL_MB, LARGE_MB = 50, 800
-SAMPLE_SECONDS = 0.2
 EDITED_WORDS = (0.02, 0.3)
 """Share of a page's words that its copies have replaced: near-duplicates and new pages in turn."""
 TEXT_NODE = re.compile(rb">([^<>]{20,})<")
@@ -55,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=Path, help="folders of HTML files")
     parser.add_argument("--datatrove-python", default="", metavar="PYTHON", help="a Python that has datatrove")
-    parser.add_argument("--mib", type=int, default=48, metavar="N", help="MiB of HTML")
+    parser.add_argument("--mib", type=int, default=400, metavar="N", help="MiB of HTML (default 400)")
     parser.add_argument("--memory", action="store_true", help="peak memory of the mill by size of input, no datatrove")
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object on the last line")
     options = parser.parse_args()
@@ -98,7 +100,7 @@ def compare(folder: Path, pages: list[bytes], mib: int, python: str) -> dict[str
     html_mb = write_warcs(warcs, pages, mib * 1024 * 1024) / 1e6
     tokenizer = folder / "tokenizer.json"
     write_gpt2(tokenizer)
-    print(f"{html_mb:.1f} MB of HTML, {WORKERS} processes each\n")
+    print(f"{html_mb:.1f} MB of HTML, {WORKERS} processes each\n", flush=True)
     warm_up(folder, pages)
     runs = {}
     for name, extractor in EXTRACTORS.items():
@@ -121,10 +123,14 @@ def compare(folder: Path, pages: list[bytes], mib: int, python: str) -> dict[str
         "peak_mib_trafilatura": slow["peak_mib"],
         "peak_mib_datatrove": theirs["peak_mib"],
         "html_mb": html_mb,
+        "cpu_s": fast["cpu_seconds"],
+        "cpu_s_trafilatura": slow["cpu_seconds"],
+        "cpu_s_datatrove": theirs["cpu_seconds"],
     }
     print(
         f"the mill takes the same files {figures['x_fast']:.1f} times as fast as datatrove with its fast extractor, "
-        f"{figures['x_trafilatura']:.1f} times with trafilatura in both"
+        f"{figures['x_trafilatura']:.1f} times with trafilatura in both; by processor time "
+        f"{theirs['cpu_seconds'] / fast['cpu_seconds']:.1f} and {theirs['cpu_seconds'] / slow['cpu_seconds']:.1f} times"
     )
     return figures
 
@@ -227,6 +233,7 @@ def run_mill(folder: Path, warcs: Path, extractor: str, *, until: str = "pack") 
     folder.mkdir()
     config = folder / "mill.toml"
     config.write_text(
+        f"[scrape]\nsegment_bytes = {SEGMENT_BYTES}\n"
         f'[[scrape.sources]]\nkind = "files"\nname = "pages"\npaths = ["{warcs}/*.warc.gz"]\n'
         f'[extract]\nextractor = "{extractor}"\n[language]\nwanted = ["en"]\n[tokenizer]\nkind = "gpt2"\n'
         "[tokenize]\nc4_lines = true\n[pack]\nval_fraction = 0.1\n[evaluate]\nsets = []\n[pretrain]\n",
@@ -234,55 +241,11 @@ def run_mill(folder: Path, warcs: Path, extractor: str, *, until: str = "pack") 
     )
     store = folder / "store"
     command = [sys.executable, "-m", "flows.cli", "run", "-c", str(config), "--store", str(store)]
-    found = observe([*command, "--until", until, "--jobs", str(WORKERS)], folder / "log")
+    environment = {**os.environ, "PYTHONPATH": sys.path[0]}
+    found = observe([*command, "--until", until, "--jobs", str(WORKERS)], folder / "log", environment)
     found["steps"] = mill_steps(store) if until == "pack" else []
     found["stages"] = stage_costs(store, found.pop("samples"))
     return found
-
-
-def observe(command: list[str], log: Path) -> dict[str, Any]:
-    """Run `command` to its end: seconds, peak memory in MiB, and samples of memory over time."""
-    samples: list[tuple[float, float]] = []
-    environment = {**os.environ, "PYTHONPATH": sys.path[0]} if command[0] == sys.executable else None
-    with log.open("wb") as output:
-        start = time.time()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(SAMPLE_SECONDS):
-                samples.append((time.time(), tree_mib(process.pid)))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        failed = process.wait()
-        seconds = time.time() - start
-        ended.set()
-        watcher.join()
-    if failed:
-        fail(f"{' '.join(command[:4])} … failed:\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
-    return {"seconds": seconds, "peak_mib": max((mib for _, mib in samples), default=0.0), "samples": samples}
-
-
-def tree_mib(root: int) -> float:
-    """Memory of a process and all below it in MiB: proportional set size, so that shared pages count once."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    waiting, total = [root], 0
-    while waiting:
-        process = waiting.pop()
-        waiting += children.get(process, [])
-        try:
-            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += int(next((line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:")), 0))
-    return total / 1024
 
 
 def mill_steps(store: Path) -> list[tuple[str, int, int]]:
@@ -328,7 +291,8 @@ def stage_costs(store: Path, samples: list[tuple[float, float]]) -> list[tuple[s
 
 def print_run(name: str, run: dict[str, Any], html_mb: float) -> None:
     """One run for people."""
-    print(f"{name}: {run['seconds']:.1f} s, {html_mb / run['seconds']:.2f} MB/s, peak {run['peak_mib']:,.0f} MiB")
+    pace = f"{run['seconds']:.1f} s ({run['cpu_seconds']:.1f} s of processors), {html_mb / run['seconds']:.2f} MB/s"
+    print(f"{name}: {pace}, peak {run['peak_mib']:,.0f} MiB")
     for stage, seconds, peak in run.get("stages", ()):
         print(f"    {stage:<40}{seconds:>9,.1f} s {peak:>8,.0f} MiB")
     for step, before, after in run["steps"]:

@@ -3,23 +3,23 @@
 import argparse
 import errno
 import json
-import math
 import os
-import secrets
 import sys
 import traceback
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 
-from flows import dag, interrupt, server
-from flows.config import DEFAULT_CONFIG, DEFAULT_STORE, as_toml, load_config
+from flows import compare, dag, evaluate, export, finetune, generate, inspection, interrupt, server
+from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
+from flows.models import existing_store
+from flows.options import positive, with_config, with_store
 from flows.plan import Decision, Mill, plan, refuse_unknown_stage
-from flows.session import Selection, Session, latest_model
+from flows.runs import find_run, give_name, refuse_name
+from flows.session import Selection, Session
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import resolve, upkeep
 from pipeline.engine.store import Store
@@ -75,17 +75,6 @@ def parser() -> Parser:
         added.set_defaults(command=function)
         return added
 
-    def with_store(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added.add_argument("--store", type=Path, default=DEFAULT_STORE, metavar="DIR", help=f"default: {DEFAULT_STORE}")
-        return added
-
-    def with_config(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        default = f"default: {DEFAULT_CONFIG}"
-        added.add_argument("-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=default)
-        more = "override one key; may be repeated"
-        added.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=more)
-        return added
-
     run = with_store(
         with_config(command("run", _run, "run what is not up to date", "gptmill run -c configs/demo.toml"))
     )
@@ -93,9 +82,10 @@ def parser() -> Parser:
     which.add_argument("--only", metavar="STAGE", help="run just this stage; refused if what lies before it is stale")
     which.add_argument("--until", metavar="STAGE", help="run this stage and what it needs, nothing after it")
     run.add_argument("--force", metavar="STAGE", help="run this stage even if it is up to date")
+    run.add_argument("--name", metavar="NAME", help="name the run: gc then keeps what it made")
     run.add_argument(
         "--jobs",
-        type=_positive,
+        type=positive,
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="worker processes (default: all cores)",
@@ -119,22 +109,27 @@ def parser() -> Parser:
     cleaned = with_store(command("gc", _gc, "delete what no latest artifact needs", "gptmill gc --dry-run"))
     cleaned.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
-    generated = with_store(
-        command("generate", _generate, "stream text from the newest model", 'gptmill generate "os.path"')
+    generate.arguments(
+        command("generate", generate.run, "stream text from the newest model", 'gptmill generate "os.path"')
     )
-    generated.add_argument("prompt", nargs="?", default="", help="the text to go on from; none: start a new document")
-    generated.add_argument("-c", "--config", type=Path, metavar="FILE", help="the newest model of this config")
-    generated.add_argument("--temperature", type=_at_least_zero, default=0.8, help="0: the likeliest (default 0.8)")
-    generated.add_argument("--top-k", type=_count, default=0, help="sample among the k likeliest tokens (default: all)")
-    generated.add_argument("--top-p", type=_share, default=0.95, help="sample within this probability (default 0.95)")
-    generated.add_argument("--seed", type=_count, default=None, help="same seed, same text")
-    generated.add_argument("--max-tokens", type=_positive, default=200, help="stop after so many tokens (default 200)")
+    example = "gptmill evaluate latest notes.txt piqa.jsonl"
+    evaluate.arguments(command("evaluate", evaluate.run, "score a model on texts and benchmarks", example))
+    example = 'gptmill compare latest tuned --prompt "Return the" --html compare.html'
+    compare.arguments(command("compare", compare.run, "show two models side by side", example))
+    example = "gptmill finetune data.jsonl --out tuned --lr 1e-4"
+    finetune.arguments(command("finetune", finetune.run, "train a model further on examples of your own", example))
+    export.arguments(
+        command("export", export.run, "take the newest model or its corpus elsewhere", "gptmill export --hf my-model")
+    )
+    inspection.declare(command)
     return top
 
 
 def _run(options: argparse.Namespace, display: Display) -> int:
     mill = _mill(options)
     selection = Selection(mill, only=options.only, until=options.until, force=options.force)
+    if options.name is not None:
+        refuse_name(mill.store, options.name)
     interrupt.listen()
     with Session(mill, selection, options.jobs, display) as session:
         decisions = session.start({"arguments": sys.argv[1:], "jobs": options.jobs})
@@ -145,8 +140,10 @@ def _run(options: argparse.Namespace, display: Display) -> int:
             from flows.orchestrate import run_flow
 
             display.note(_intention(wanted))
-            with server.at_hand(mill.store.root) as served:
+            with server.at_hand(mill.store.root, session.use_wait) as served:
                 run_flow(session, served=served)
+    if options.name is not None:
+        give_name(mill.store, find_run(mill.store, session.log_path.stem), options.name)
     _tell_end(session, display)
     return DONE
 
@@ -201,7 +198,7 @@ def _accept(options: argparse.Namespace, display: Display) -> int:
 
 
 def _verify(options: argparse.Namespace, display: Display) -> int:
-    found, checked = upkeep.verify(_existing_store(options.store), full=options.full)
+    found, checked = upkeep.verify(existing_store(options.store), full=options.full)
     for problem in found:
         print(problem)  # noqa: T201
     display.note(f"{checked:,} files checked, {len(found):,} damaged.")
@@ -209,7 +206,7 @@ def _verify(options: argparse.Namespace, display: Display) -> int:
 
 
 def _gc(options: argparse.Namespace, display: Display) -> int:
-    garbage = upkeep.collect(_existing_store(options.store), dry_run=options.dry_run)
+    garbage = upkeep.collect(existing_store(options.store), dry_run=options.dry_run)
     for folder, size in garbage:
         print(f"{size:>14,}  {folder}")  # noqa: T201
     verb = "would be deleted" if options.dry_run else "deleted"
@@ -217,81 +214,9 @@ def _gc(options: argparse.Namespace, display: Display) -> int:
     return DONE
 
 
-def _generate(options: argparse.Namespace, _display: Display) -> int:
-    store = _existing_store(options.store)
-    wanted = load_config(options.config).name if options.config else None
-    found = (wanted, Mill(store, load_config(options.config)).latest()) if wanted else latest_model(store.root)
-    if found is None or "pretrain" not in found[1] or "tokenizer" not in found[1]:
-        raise BadInput(f"There is no trained model in {options.store}: gptmill run makes one.")
-    name, known = found
-    checkpoint = store.artifact_folder("pretrain", known["pretrain"]["key"])
-    tokenizer = store.artifact_folder("tokenizer", known["tokenizer"]["key"])
-    from model.config import TrainingError
-    from model.generate import generate, load, stream_text
-    from pipeline.shards import end_of_text, load_encoding
-
-    encoding = load_encoding(tokenizer)
-    stop = end_of_text(encoding)
-    try:
-        ids = generate(
-            load(checkpoint),
-            [stop, *encoding.encode_ordinary(options.prompt)],
-            max_tokens=options.max_tokens,
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            seed=secrets.randbits(32) if options.seed is None else options.seed,
-            stop_id=stop,
-        )
-        sys.stdout.write(options.prompt)
-        for text in stream_text(encoding, ids):
-            sys.stdout.write(text)
-            sys.stdout.flush()
-    except TrainingError as error:
-        raise BadInput(f"The model of {name} cannot be used: {error}") from error
-    sys.stdout.write("\n")
-    return DONE
-
-
 def _mill(options: argparse.Namespace) -> Mill:
     config = load_config(options.config, options.settings)
     return Mill(Store(options.store), config)
-
-
-def _existing_store(path: Path) -> Store:
-    if not (path / "store.json").is_file():
-        raise BadInput(f"There is no store in {path}: give one with --store DIR, or make one with gptmill run.")
-    return Store(path)
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 0")
-    return int(text)
-
-
-def _at_least_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of at least 0")
-    return value
-
-
-def _share(text: str) -> float:
-    value = _at_least_zero(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0 and up to 1")
-    return value
 
 
 def _disk_sentence(error: OSError) -> str:

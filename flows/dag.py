@@ -39,6 +39,10 @@ class Outside(Protocol):
         """The fastText model."""
 
     @property
+    def tokenizer_model(self) -> Files:
+        """The SentencePiece model that is taken instead of training one."""
+
+    @property
     def tombstones(self) -> Files:
         """The takedown list."""
 
@@ -49,6 +53,18 @@ def mill(step: Step, config: MillConfig, outside: Outside) -> Any:
     documents = step(stages.EXTRACT, "extract", config.extract, pages=pages)
 
     language = step(stages.LANGUAGE, "language", config.language, documents=documents, model=outside.language_model)
+    # Early, so that workers go on with the other ledgers meanwhile.
+    first = config.tokenizer.train_snapshots
+    given = {"model": outside.tokenizer_model} if config.tokenizer.model else {}
+    tokenizer = step(
+        stages.TOKENIZER,
+        "tokenizer",
+        config.tokenizer,
+        documents=documents.of_first_snapshots(first),
+        language=language.of_first_snapshots(first),
+        **given,
+    )
+
     quality = step(stages.QUALITY, "quality", config.quality, documents=documents)
     signatures = step(stages.SIGNATURES, "signatures", config.signatures, documents=documents)
     contamination = step(
@@ -76,14 +92,6 @@ def mill(step: Step, config: MillConfig, outside: Outside) -> Any:
         select=select,
     )
 
-    first = config.tokenizer.train_snapshots
-    tokenizer = step(
-        stages.TOKENIZER,
-        "tokenizer",
-        config.tokenizer,
-        documents=documents.of_first_snapshots(first),
-        language=language.of_first_snapshots(first),
-    )
     # Policy-blind unless C4's kept lines are asked for: a new quality score then need not encode anything again.
     c4_lines = {"quality": quality} if config.tokenize.c4_lines else {}
     tokens = step(

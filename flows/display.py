@@ -143,6 +143,11 @@ class QuietBar:
         self._display.line("run", self._stage, f"{_counted(done, total)}{words}{Pace.words(each)}{left}")
 
 
+def printable(text: str) -> str:
+    """Text from outside on one line, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
 def _counted(done: int, total: int) -> str:
     """How much of how much; nothing where neither is known."""
     return f"{done:,} of {total:,} " if total else f"{done:,} " if done else ""

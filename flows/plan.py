@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from flows import dag, stages
 from flows.config import MillConfig
+from model.config import TrainingError
+from model.evaluation.sets import read_sets
 from pipeline import snapshots
 from pipeline.config import BadInput
 from pipeline.engine import locks
@@ -65,8 +67,10 @@ class Mill:
     def evaluation_sets(self) -> Files:
         """The evaluation sets that the config names; BadInput here, before anything runs, where one is no set."""
         paths = [Path(path) for path in self.config.evaluate.sets]
-        for path in paths:
-            _refuse_bad_set(path)
+        try:
+            read_sets(paths, self.config.evaluate.tasks)
+        except TrainingError as error:
+            raise BadInput(f"evaluate.sets: {error}") from error
         return self.hashes.files(paths)
 
     @cached_property
@@ -75,6 +79,11 @@ class Mill:
         model = default_model()
         refuse_unknown(self.config.language.wanted, model)
         return self.hashes.files([model], single=True)
+
+    @cached_property
+    def tokenizer_model(self) -> Files:
+        """The SentencePiece model that the config names."""
+        return self.hashes.files([Path(self.config.tokenizer.model)], single=True)
 
     @cached_property
     def tombstones(self) -> Files:
@@ -191,20 +200,6 @@ def why_scrape(mill: Mill, force: bool) -> Iterator[str]:
 
 def _cached(stage: Stage, artifact: Artifact) -> Decision:
     return Decision(stage.name, "cached", [], artifact.key, artifact.digest, str(artifact.path))
-
-
-def _refuse_bad_set(path: Path) -> None:
-    try:
-        with path.open(encoding="utf-8") as file:
-            first = file.readline()
-        sound = path.suffix == ".txt" or isinstance(json.loads(first)["text"], str)
-    except OSError as error:
-        folder = Path.cwd()
-        raise BadInput(f"evaluate.sets: {path} cannot be read from {folder}: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound or path.suffix not in {".txt", ".jsonl"}:
-        raise BadInput(f'evaluate.sets: {path} must be a .txt, or a .jsonl whose lines are objects with a "text".')
 
 
 def refuse_unknown_stage(name: str) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
 from functools import partial
@@ -46,8 +46,11 @@ def configured() -> str | None:
 
 
 @contextmanager
-def at_hand(store: Path) -> Iterator[bool]:
-    """Make a server reachable for this process; tells whether it is a configured one. BadInput if that is not there."""
+def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
+    """Make a server reachable for this process; tells whether it is a configured one. BadInput if that is not there.
+
+    `meanwhile` is called while an embedded one starts.
+    """
     url = configured()
     if url is not None:
         os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -67,8 +70,9 @@ def at_hand(store: Path) -> Iterator[bool]:
     process = _start(home, port)
     os.environ["PREFECT_API_URL"] = url
     try:
-        import prefect.main  # noqa: F401  (takes as long as the server needs to start)
+        import prefect.main  # noqa: F401  (takes seconds too)
 
+        meanwhile()
         _wait(process, url, home / "server.log")
         yield False
     finally:

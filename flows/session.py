@@ -3,6 +3,7 @@
 Prefect and the plain path both come here; neither decides what is up to date.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -15,9 +16,10 @@ from typing import Any, Self
 from pydantic import BaseModel
 
 from flows import interrupt, stages
+from flows.ahead import Ahead
 from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
-from pipeline import snapshots
+from pipeline import purge, snapshots
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import locks
 from pipeline.engine.execute import execute
@@ -27,6 +29,7 @@ from pipeline.engine.resolve import Input
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Artifact, read_object
 from pipeline.report import check_counts
+from pipeline.scrape import CrawlSource
 
 
 class Selection:
@@ -73,6 +76,7 @@ class Session:
         self.artifacts: dict[str, Artifact] = {}
         self.cached = self.ran = 0
         self._crawled: set[str] = set()
+        self._early: tuple[list[str], float] = ([], 0.0)  # why given files were read ahead, and seconds it took
         self._start = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
         self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
@@ -81,6 +85,7 @@ class Session:
     def __enter__(self) -> Self:
         self.mill.store.create()
         self._store_lock.__enter__()
+        purge.commit(self.mill.store)
         self.workers.__enter__()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         return self
@@ -106,6 +111,22 @@ class Session:
         self.selection.refuse_stale(decisions)
         return decisions
 
+    def use_wait(self) -> None:
+        """Do what needs no turn while Prefect starts: read given files, and begin to extract them.
+
+        What fails here fails again when its turn comes, and is told then.
+        """
+        sources = self.mill.config.scrape.sources
+        if stages.SCRAPE.name not in self._unforced() or any(isinstance(source, CrawlSource) for source in sources):
+            return
+        start = time.perf_counter()
+        with contextlib.suppress(BadInput, StageFailed, OSError):
+            artifact, reasons = self._scrape(stages.SCRAPE, forced=False)
+            self._early = reasons, time.perf_counter() - start
+            if self._crawled and len(artifact.parts) > 1:  # else whoever sealed them is at the parts too
+                self.workers.start()
+                Ahead(self.mill, self.workers, stages.SCRAPE, {}, self._unforced()).all(artifact)
+
     def walk(self, stage: Stage, section: str, config: BaseModel, /, **inputs: Artifact | Pending | Files) -> Any:
         """The plain step: do the stage if the run wants it."""
         if stage.name not in self.selection.wanted:
@@ -121,14 +142,25 @@ class Session:
         forced = self.selection.force == stage.name
         if stage is stages.SCRAPE:
             artifact, reasons = self._scrape(stage, forced)
+            if self._early[0]:
+                reasons, start = self._early[0], start - self._early[1]
             status = "run" if reasons else "cached"
         else:
             request = self.mill.request(stage, section, config, inputs)
             with self.display.stage(stage.name) as bar:
+                ahead = Ahead(self.mill, self.workers, stage, self.artifacts, self._unforced())
                 artifact, found = execute(
-                    self.mill.store, request, self.workers, bar, force=forced, on_wait=self._waits(stage.name)
+                    self.mill.store,
+                    request,
+                    self.workers,
+                    bar,
+                    force=forced,
+                    on_wait=self._waits(stage.name),
+                    on_part=ahead.part,
                 )
             status, reasons = found.status, found.reasons
+            if status == "run" and stage.kind == "whole":
+                ahead.all(artifact)
         refuse_empty(artifact)
         seconds = time.perf_counter() - start
         self.artifacts[stage.name] = artifact
@@ -136,6 +168,8 @@ class Session:
         if stage is stages.PACK:
             refuse_unscorable(artifact)
             check_counts({name: each.manifest for name, each in self.artifacts.items()})
+        folders = [self.mill.store.relative(folder) for folder in artifact.folders]
+        seen = {"snapshots": folders} if stage is stages.SCRAPE else {}
         self.log(
             "stage",
             stage=stage.name,
@@ -145,6 +179,7 @@ class Session:
             digest=artifact.digest,
             seconds=seconds,
             work_seconds=artifact.manifest["run"].get("wall_seconds", seconds) if status == "run" else 0.0,
+            **seen,
         )
         if status == "run":
             self.ran += 1
@@ -170,6 +205,10 @@ class Session:
                         snapshots.seal(mill.store, source, stage, config, source_key, bar)
                     self._crawled.add(source_key)
         return snapshots.as_artifact(mill.store, config, mill.hashes), reasons
+
+    def _unforced(self) -> set[str]:
+        """Stages whose parts may be found rather than made."""
+        return self.selection.wanted - {self.selection.force}
 
     def _waits(self, stage: str) -> Callable[[], None]:
         return lambda: self.display.line("unknown", stage, "another run is at it: waiting for its result")

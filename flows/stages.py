@@ -2,7 +2,9 @@
 
 from pipeline.engine.stage import UNICODE, Stage
 
-SCRAPE = Stage("scrape", "pipeline.scrape:scrape", "scrape", tools=("aiohttp", "lxml", "idna", "fastwarc"), retries=2)
+SCRAPE = Stage(
+    "scrape", "pipeline.scrape:scrape", "scrape", tools=("aiohttp", "lxml", "idna", "fastwarc", "isal"), retries=2
+)
 EXTRACT = Stage(
     "extract",
     "pipeline.extract:extract",
@@ -17,6 +19,13 @@ LANGUAGE = Stage(
     "map",
     parts=("documents",),
     tools=("fasttext-langdetect", "fasttext-predict", "pyarrow", UNICODE),
+)
+TOKENIZER = Stage(
+    "tokenizer",
+    "pipeline.tokenizer:tokenizer",
+    "whole",
+    parts=("documents", "language"),
+    tools=("tokenizers", "tiktoken", "sentencepiece"),
 )
 QUALITY = Stage("quality", "pipeline.quality:quality", "map", parts=("documents",), tools=("numba", "pyarrow", UNICODE))
 SIGNATURES = Stage(
@@ -44,19 +53,12 @@ DEDUPLICATE = Stage(
     tools=("numba", "pyarrow", UNICODE),
     extras=("progress",),
 )
-TOKENIZER = Stage(
-    "tokenizer",
-    "pipeline.tokenizer:tokenizer",
-    "whole",
-    parts=("documents", "language"),
-    tools=("tokenizers", "tiktoken"),
-)
 TOKENIZE = Stage(
     "tokenize",
     "pipeline.tokenize:tokenize",
     "map",
     parts=("documents", "language", "quality"),
-    tools=("tiktoken", "pyarrow"),
+    tools=("tiktoken", "sentencepiece", "pyarrow"),
 )
 PACK = Stage(
     "pack",
@@ -74,7 +76,12 @@ PRETRAIN = Stage(
     extras=("work", "progress"),
 )
 EVALUATE = Stage(
-    "evaluate", "model.evaluate:evaluate", "whole", parts=("shards",), tools=("torch", "tiktoken"), extras=("progress",)
+    "evaluate",
+    "model.evaluate:evaluate",
+    "whole",
+    parts=("shards",),
+    tools=("torch", "tiktoken", "sentencepiece"),
+    extras=("progress",),
 )
 REPORT = Stage(
     "report",
@@ -89,12 +96,12 @@ ALL = (
     SCRAPE,
     EXTRACT,
     LANGUAGE,
+    TOKENIZER,
     QUALITY,
     SIGNATURES,
     CONTAMINATION,
     SELECT,
     DEDUPLICATE,
-    TOKENIZER,
     TOKENIZE,
     PACK,
     PRETRAIN,

@@ -2,35 +2,43 @@
 
 Every token of the validation split is scored once, in float32, end-of-text included. Bits per byte divides by the
 bytes that the tokens stand for, counted by the tokenizer, never by way of a string. Beside it stand what no learning
-reaches (entropy of single bytes and tokens) and what `xz -9` makes of the same bytes.
+reaches (entropy of single bytes and tokens), what counting reaches (a 5-gram model of our own training tokens), and
+what `xz -9` makes of the same bytes.
 """
 
 import json
 import lzma
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from model.config import EvaluateConfig, TrainingError
-from model.data import Ints, scoring_windows, told
-from model.generate import generate, load
+from model.evaluation.bootstrap import interval
+from model.evaluation.domains import by_host
+from model.evaluation.memorisation import memorisation
+from model.evaluation.ngram import NGram, spread
+from model.evaluation.score import Floats, token_losses
+from model.evaluation.sets import read_sets
+from model.evaluation.task_files import Task
+from model.evaluation.tasks import evaluate_task
+from model.generation.generate import generate_batch, load
+from model.generation.sampling import Sampling
+from model.generation.writing import stopping, stream_text
 from model.gpt import GPT
-from model.hardware import choose_device, use_threads
-from model.score import Floats, token_losses
-from pipeline.shards import TokenShards, end_of_text, load_encoding, token_bytes
-
-if TYPE_CHECKING:
-    import tiktoken
+from model.training.data import Ints, scoring_windows, told
+from model.training.hardware import choose_device, reproducible, use_threads
+from pipeline.shards import Encoding, TokenShards, end_of_text, load_encoding, token_bytes
 
 XZ_PRESET = 9
 """The strongest preset of `xz`, without its extreme flag."""
 
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap: a 95 % interval."""
+MOST_HOSTS = 20
+"""Hosts that the loss is told for; what all others have is one more row."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -55,134 +63,202 @@ def evaluate(
     a checkpoint or set cannot be read.
     """
     use_threads(config.threads)
+    contents = read_sets(sets, config.tasks)
     encoding, model = load_encoding(tokenizer), load(checkpoint).to(choose_device(config.device))
     if encoding.n_vocab != model.config.vocab_size:
         raise TrainingError(
             f"{checkpoint} has {model.config.vocab_size:,} ids and the tokenizer in {tokenizer} {encoding.n_vocab:,}:"
             " evaluate with the tokenizer that the model was trained with."
         )
-    val = TokenShards.open(shards, "val", encoding.n_vocab)
+    train, val = (TokenShards.open(shards, split, encoding.n_vocab) for split in ("train", "val"))
     if not len(val):
         raise TrainingError("The validation split is empty: add documents, or hold more of them out in [pack].")
     judge = Judge(model, encoding, config, progress)
-    ids = val.window(0, len(val))
-    index = val.index()
-    result: dict[str, Any] = {"validation": judge.validation(ids, index["length"].to_numpy()), "sets": {}}
-    for path in sets:
-        result["sets"][path.name] = judge.evaluation_set(path)
-    result["samples"] = []
-    for prompt in ["", *config.prompts]:
-        for turn in range(config.samples):
-            progress(len(result["samples"]), config.samples * (1 + len(config.prompts)), "samples")
-            result["samples"].append(judge.sample(prompt, config.seed + turn))
-    result["parameters"] = model.parameter_count()
+    with reproducible(model.embedding.weight.device):
+        result = {
+            **judge.held_out(train, val),
+            **judge.sets(contents),
+            "memorisation": judge.memorised(train, val),
+            "samples": judge.samples(),
+            "parameters": model.parameter_count(),
+        }
     (out / "evaluation.json").write_text(
         json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
     )
+    return _stats(result)
+
+
+def _stats(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an evaluation is worth a line in a log."""
+    validation = result["validation"]
+    shown = ("val_loss", "bits_per_byte", "ngram_bits_per_byte", "xz_bits_per_byte")
     return {
-        "rows": len(ids),
-        "val_loss": result["validation"]["val_loss"],
-        "bits_per_byte": result["validation"]["bits_per_byte"],
-        "xz_bits_per_byte": result["validation"]["xz_bits_per_byte"],
+        "rows": validation["tokens"],
+        **{name: validation[name] for name in shown if name in validation},
         "samples": len(result["samples"]),
+        "tasks": {
+            name: {key: task[key] for key in ("items", "acc", "chance")} for name, task in result["tasks"].items()
+        },
     }
 
 
 class Judge:
     """A model, its tokenizer, and how to score them."""
 
-    def __init__(
-        self, model: GPT, encoding: "tiktoken.Encoding", config: EvaluateConfig, progress: Progress = _silent
-    ) -> None:
+    def __init__(self, model: GPT, encoding: Encoding, config: EvaluateConfig, progress: Progress = _silent) -> None:
         self.model, self.encoding, self.config, self.progress = model, encoding, config, progress
+        self.context = model.config.context
         self.end = end_of_text(encoding)
         self.sizes = token_bytes(encoding)
 
-    def losses(self, ids: Ints, what: str) -> Floats:
-        """Nats of each of `ids`, tokens of `what`, read as if after an end-of-text."""
-        context = self.model.config.context
+    def logits(self, ids: Tensor) -> Tensor:
+        """Logits (B, T, V) of ids (B, T), each row read as one document."""
+        found: Tensor = self.model(ids.to(self.model.embedding.weight.device))
+        return found
+
+    def losses(self, ids: Ints, what: str, starts: Ints | None = None) -> Floats:
+        """Nats of each of `ids`, tokens of `what`, read as if after an end-of-text; documents begin at `starts`."""
         windows = scoring_windows(
             lambda start, count: ids[start : start + count],
             len(ids),
             self.end,
-            context=context,
-            stride=min(self.config.stride or context, context),
+            context=self.context,
+            stride=min(self.config.stride or self.context, self.context),
             batch_size=self.config.batch_size,
+            starts=starts if self.model.config.within_documents else None,
         )
-        shown = told(windows, len(ids), lambda scored, length: self.progress(scored, length, f"tokens of {what}"))
-        return token_losses(self.model, shown)
+        return token_losses(self.model, told(windows, len(ids), self._tell(f"tokens of {what}")))
 
-    def validation(self, ids: Ints, lengths: Ints) -> dict[str, Any]:
-        """All figures of the validation split, whose documents have so many tokens each."""
-        nats, sizes = self.losses(ids, "held-out text"), self.sizes[ids]
+    def held_out(self, train: TokenShards, val: TokenShards) -> dict[str, Any]:
+        """`validation`: all figures of the validation split; `hosts`: its loss by host."""
+        ids, index = val.window(0, len(val)), val.index()
+        starts = index["start"].to_numpy()
+        nats, sizes = self.losses(ids, "held-out text", starts), self.sizes[ids]
         text = b"".join(map(self.encoding.decode_single_token_bytes, ids[sizes > 0].tolist()))
         n_bytes, n_words = len(text), len(text.split())
-        starts = np.cumsum(lengths) - lengths
-        interval = bootstrap(
-            np.add.reduceat(nats, starts), np.add.reduceat(sizes, starts), self.config.resamples, self.config.seed
-        )
-        return {
+        validation = {
             "tokens": len(ids),
             "bytes": n_bytes,
             "words": n_words,
-            "documents": len(lengths),
+            "documents": len(starts),
             "val_loss": float(nats.mean()),
-            "token_perplexity": math.exp(nats.mean()),
+            "token_perplexity": perplexity(float(nats.sum()), len(ids)),
             "word_perplexity": perplexity(float(nats.sum()), n_words),
-            "bits_per_byte": bits(float(nats.sum())) / n_bytes,
-            "bits_per_byte_interval": interval,
+            **self._bits_per_byte(np.add.reduceat(nats, starts), np.add.reduceat(sizes, starts)),
             "byte_unigram_bits_per_byte": entropy(np.frombuffer(text, np.uint8)),
             "token_unigram_bits_per_byte": entropy(ids) * len(ids) / n_bytes,
             "xz_bits_per_byte": 8 * len(lzma.compress(text, preset=XZ_PRESET)) / n_bytes,
         }
+        if counted := min(self.config.ngram_tokens, len(train)):
+            self.progress(0, 1, "5-gram model")
+            ngram = NGram.fit(spread(train, counted), self.encoding.n_vocab)
+            validation |= {
+                "ngram_bits_per_byte": bits(float(ngram.nats(ids, self.end).sum())) / n_bytes,
+                "ngram_tokens": counted,
+            }
+        return {"validation": validation, "hosts": by_host(nats, sizes, index, MOST_HOSTS)}
 
-    def evaluation_set(self, path: Path) -> dict[str, Any]:
-        """Bits per byte of a set's texts, each read alone after an end-of-text, which itself is not scored."""
-        nats, n_bytes, n_tokens = 0.0, 0, 0
-        texts = read_set(path)
-        for text in texts:
-            ids = np.array(self.encoding.encode_ordinary(text), dtype=np.int64)
-            nats += float(self.losses(ids, path.name).sum())
-            n_bytes += int(self.sizes[ids].sum())
-            n_tokens += len(ids)
-        if not n_bytes:
-            raise TrainingError(f"{path} has no text to score: take it out of evaluate.sets.")
-        return {"documents": len(texts), "tokens": n_tokens, "bytes": n_bytes, "bits_per_byte": bits(nats) / n_bytes}
+    def sets(self, contents: Mapping[str, Task | list[str]]) -> dict[str, dict[str, Any]]:
+        """`tasks`: scores by the name of a set of items; `sets`: bits per byte by the name of a set of texts."""
+        found: dict[str, dict[str, Any]] = {"tasks": {}, "sets": {}}
+        for name, content in contents.items():
+            if isinstance(content, Task):
+                found["tasks"][name] = self.task(content, name)
+            else:
+                found["sets"][name] = self.texts(content, name)
+        return found
 
-    def sample(self, prompt: str, seed: int) -> dict[str, Any]:
-        """A text that follows end-of-text and `prompt`."""
+    def task(self, task: Task, name: str) -> dict[str, Any]:
+        """The scores of a benchmark."""
+        return evaluate_task(
+            task,
+            self.logits,
+            self.encoding,
+            context=self.context,
+            batch_size=self.config.batch_size,
+            resamples=self.config.resamples,
+            seed=self.config.seed,
+            tell=self._tell(f"answers of {name}"),
+        )
+
+    def texts(self, texts: Sequence[str], name: str) -> dict[str, Any]:
+        """Bits per byte of texts, each read alone after an end-of-text, which itself is not scored."""
+        encoded = [np.array(self.encoding.encode_ordinary(text), dtype=np.int64) for text in texts]
+        nats = np.array([self.losses(ids, name).sum() for ids in encoded])
+        sizes = np.array([self.sizes[ids].sum() for ids in encoded])
+        return {
+            "documents": len(texts),
+            "tokens": sum(map(len, encoded)),
+            "bytes": int(sizes.sum()),
+            **self._bits_per_byte(nats, sizes),
+        }
+
+    def memorised(self, train: TokenShards, val: TokenShards) -> dict[str, Any]:
+        """How much of `train` is given back word for word and, as a control, of `val`; or why it was `skipped`."""
+        if not self.config.memorisation_samples:
+            return {}
+        try:
+            return {
+                name: memorisation(
+                    self.logits,
+                    shards,
+                    prompt=self.config.memorisation_prompt,
+                    continuation=self.config.memorisation_continuation,
+                    samples=self.config.memorisation_samples,
+                    context=self.context,
+                    batch_size=self.config.batch_size,
+                    resamples=self.config.resamples,
+                    seed=self.config.seed,
+                    tell=self._tell("texts looked for in memory"),
+                )
+                for name, shards in (("train", train), ("val", val))
+            }
+        except TrainingError as error:
+            return {"skipped": str(error)}
+
+    def samples(self) -> list[dict[str, Any]]:
+        """What is written from nothing, and after each prompt."""
+        prompts = ["", *self.config.prompts] if self.config.samples else []
+        found = []
+        for number, prompt in enumerate(prompts):
+            self.progress(number, len(prompts), "samples")
+            found += self.samples_after(prompt)
+        return found
+
+    def samples_after(self, prompt: str) -> list[dict[str, Any]]:
+        """The texts that follow end-of-text and `prompt`, each what `gptmill generate` gives for the same seed."""
         config = self.config
-        written = list(
-            generate(
+        steps = list(
+            generate_batch(
                 self.model,
-                [self.end, *self.encoding.encode_ordinary(prompt)],
+                [[self.end, *self.encoding.encode_ordinary(prompt)]] * config.samples,
                 max_tokens=config.sample_tokens,
-                temperature=config.temperature,
-                top_k=config.top_k,
-                top_p=config.top_p,
-                seed=seed,
+                sampling=Sampling(temperature=config.temperature, top_k=config.top_k, top_p=config.top_p),
+                seed=config.seed,
                 stop_id=self.end,
+                ended=stopping(self.encoding, config.stop),
             )
         )
-        text = self.encoding.decode([token for token in written if self.sizes[token]])
-        return {"prompt": prompt, "seed": seed, "text": text, "ended": len(written) < config.sample_tokens}
+        found = []
+        for row in range(config.samples):
+            written = [token for token in (step[row] for step in steps) if token is not None]
+            text = "".join(stream_text(self.encoding, written, config.stop))
+            ended = len(written) < config.sample_tokens
+            found.append({"prompt": prompt, "seed": config.seed + row, "text": text, "ended": ended})
+        return found
 
+    def _bits_per_byte(self, nats: Floats, sizes: Ints) -> dict[str, Any]:
+        """Bits per byte of texts that cost so many nats and have so many bytes, and what it might be for others."""
+        values = nats / math.log(2)
+        return {
+            "bits_per_byte": float(values.sum() / sizes.sum()),
+            "bits_per_byte_interval": interval(
+                values, sizes.astype(np.float64), self.config.resamples, self.config.seed
+            ),
+        }
 
-def read_set(path: Path) -> list[str]:
-    """The texts of an evaluation set: the `text` field of each line of a .jsonl file, or a whole other file."""
-    try:
-        content = path.read_text(encoding="utf-8")
-        if path.suffix != ".jsonl":
-            return [content]
-        texts = [json.loads(line)["text"] for line in content.splitlines() if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"The evaluation set {path} cannot be read ({type(error).__name__}: {error}): it must be UTF-8, and each"
-            ' line of a .jsonl file an object with a "text".'
-        ) from error
-    if not all(isinstance(text, str) for text in texts):
-        raise TrainingError(f'The evaluation set {path} has a "text" that is no string.')
-    return texts
+    def _tell(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.progress(done, total, what)
 
 
 def bits(nats: float) -> float:
@@ -203,12 +279,3 @@ def entropy(symbols: npt.NDArray[Any]) -> float:
     counts = np.unique(symbols, return_counts=True)[1]
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
-
-
-def bootstrap(nats: Floats, sizes: Ints, resamples: int, seed: int) -> tuple[float, float]:
-    """The 95 % interval of bits per byte when documents are drawn anew with replacement (percentile bootstrap)."""
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(len(nats), np.full(len(nats), 1 / len(nats)), size=resamples)
-    ratios = bits(1.0) * (drawn @ nats) / np.maximum(1, drawn @ sizes)
-    low, high = np.percentile(ratios, INTERVAL)
-    return float(low), float(high)

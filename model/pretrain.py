@@ -1,40 +1,37 @@
 """Pretraining: the stage that turns token shards into a checkpoint.
 
-A step is a function of the state before it: weights, optimizer moments, and two integers (steps taken, windows
-seen). So a run that is killed at any moment and started again ends in the same bytes as one left alone, on the same
-hardware with the same number of threads. Timings go to `report/`, never into the checkpoint.
+The loop saves before it validates, so that nothing a validation does can cost a step. What it decides on the way
+(validate, save, stop, which checkpoint is best) follows from the state alone, never from a clock; timings go to
+`report/`, never into a checkpoint. The one exception is a budget of `minutes`: it is turned into a number of steps at
+the beginning, and that number is part of the state.
 """
 
+import hashlib
 import json
 import logging
 import math
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from model import checkpoint
 from model.config import PretrainConfig, TrainingError
-from model.data import Ints, Windows, data_digest, scoring_windows, told
-from model.gpt import GPT
-from model.hardware import Hardware, choose, compiled_loss, reproducible
-from model.metrics import Metrics, stop_signals
-from model.optim import build_optimizers, lr_at, optimizer_state, restore_optimizer_state, set_lr
-from model.score import mean_loss
+from model.evaluation.score import mean_loss
+from model.training import checkpoint, guard
+from model.training.data import Batch, Windows, data_digest, scoring_windows, told
+from model.training.distributed import joined
+from model.training.hardware import choose, reproducible
+from model.training.launch import launch
+from model.training.metrics import Metrics, Stop, stop_signals
+from model.training.step import Training, enough_memory
+from model.training.trackers import TRACKER_FOLDERS, Tracker, check_packages, open_trackers
 from pipeline.shards import TokenShards, end_of_text, load_encoding
 
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
-
-MOST_SKIPPED_IN_A_ROW = 5
-"""Steps in a row without a finite loss and gradient after which training is given up."""
 
 RATE_MEMORY = 0.95
 """Weight of the past in the shown tokens per second."""
@@ -44,12 +41,11 @@ VAL_BATCH_TOKENS = 4096
 
 Progress = Callable[[int, int, str], None]
 
+Validation = Callable[[int], tuple[Iterator[Batch], int]]
+"""What is held out, in batches, or so many of its windows where the number is not 0; and how many tokens they score."""
 
-def _silent(_done: int, _total: int, _text: str) -> None:
-    """Show nothing."""
 
-
-def _silent_count(_scored: int, _tokens: int) -> None:
+def silent(_done: int, _total: int, _text: str) -> None:
     """Show nothing."""
 
 
@@ -60,7 +56,7 @@ def pretrain(
     shards: list[Path],
     tokenizer: Path,
     work: Path,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train a GPT on the shards' training split and write its checkpoint and `report/metrics.jsonl` into `out`.
 
@@ -68,176 +64,286 @@ def pretrain(
     `TrainingError` where there is too little data, where the loss stays non-finite, or on SIGTERM and SIGINT, which
     save a checkpoint first.
     """
-    encoding = load_encoding(tokenizer)
-    train = Windows(TokenShards.open(shards, "train", encoding.n_vocab), config.context, config.seed)
-    val = TokenShards.open(shards, "val", encoding.n_vocab)
+    if config.processes == 1:
+        return train(out=out, config=config, shards=shards, tokenizer=tokenizer, work=work, tell=progress)
+    arguments = {
+        "out": str(out),
+        "config": config.model_dump(mode="json"),
+        "shards": [str(part) for part in shards],
+        "tokenizer": str(tokenizer),
+        "work": str(work),
+    }
+    stats: dict[str, Any] = launch(config.processes, "model.pretrain:train_in_process", arguments, progress)
+    return stats
+
+
+def train_in_process(
+    *, out: str, config: dict[str, Any], shards: list[str], tokenizer: str, work: str, tell: Progress
+) -> dict[str, Any]:
+    """`train` in one of several processes, from plain JSON values."""
+    return train(
+        out=Path(out),
+        config=PretrainConfig.model_validate(config),
+        shards=[Path(part) for part in shards],
+        tokenizer=Path(tokenizer),
+        work=Path(work),
+        tell=tell,
+    )
+
+
+def train(
+    *, out: Path, config: PretrainConfig, shards: list[Path], tokenizer: Path, work: Path, tell: Progress
+) -> dict[str, Any]:
+    """What `pretrain` does, in this process and with those that torchrun's agent started; the first alone writes."""
     hardware = choose(config)
-    training = Training.start(config, encoding.n_vocab, hardware, data_digest(shards, tokenizer))
-    training.resume(work)
+    encoding = load_encoding(tokenizer)
+    windows = Windows(
+        TokenShards.open(shards, "train", encoding.n_vocab),
+        config.context,
+        config.seed,
+        within_documents=config.within_documents,
+        boundary_labels=config.boundary_labels,
+    )
+    val = TokenShards.open(shards, "val", encoding.n_vocab)
     work.mkdir(parents=True, exist_ok=True)
+    digest, end = data_digest(shards, tokenizer), end_of_text(encoding)
     with (
-        reproducible(hardware.device),
-        Metrics(work / METRICS, training.state.step) as metrics,
         stop_signals() as stopped,
+        joined(hardware.device, config.processes) as processes,
+        reproducible(processes.device),
     ):
-        if hardware.compile:
-            progress(training.state.step, config.steps, "compiling")
-        loss, compile_seconds = compiled_loss(training.model, config, hardware)
-        rate = 0.0
-        while True:
-            step = training.state.step
-            last = step == config.steps
-            if (last or (step and step % config.val_every == 0)) and step not in metrics.validations:
-                most = 0 if last else config.val_windows
+        here = replace(hardware, device=processes.device)
+        start = partial(Training.start, config, encoding.n_vocab, here, processes, windows, digest)
+        # The training lives in the call alone. What holds the processes' connections must be gone before them: torch
+        # can hang where DistributedDataParallel is what drops them, as it then waits for a thread that waits for it.
+        try:
+            return complete(start(), partial(held_out, val, end, config), out, work, stopped, tell)
+        except TrainingError as error:
+            raise error.with_traceback(None)  # noqa: B904  the same error, but for the frames that hold the training
 
-                def tell(scored: int, tokens: int) -> None:
-                    if stopped.name:
-                        training.stop(work, stopped.name)
-                    progress(training.state.step, config.steps, f"validating, {scored:,} of {tokens:,} tokens")
 
-                metrics.write({"step": step, "val_loss": training.validate(val, end_of_text(encoding), most, tell)})
-            if last:
-                break
-            if stopped.name:
-                training.stop(work, stopped.name)
-            record = training.step(train, loss)
-            metrics.write(record)
-            if training.state.step % config.checkpoint_every == 0 or training.state.step == config.steps:
-                training.save(work)
-            rate = record["tokens_per_s"] if not rate else _mix(rate, record["tokens_per_s"])
-            shown = "not finite" if record["loss"] is None else f"{record['loss']:.2f}"
-            progress(training.state.step, config.steps, f"loss {shown} · {rate:,.0f} tok/s")
-    checkpoint.write(out, *training.content())
-    (out / "report").mkdir()
-    shutil.copyfile(work / METRICS, out / "report" / METRICS)
+def held_out(val: TokenShards, end: int, config: PretrainConfig, most: int = 0) -> tuple[Iterator[Batch], int]:
+    """Batches that score the validation split, or `most` > 0 of its windows, and how many tokens that is."""
+    context = config.context
+    windows = scoring_windows(
+        val.window,
+        len(val),
+        end,
+        context=context,
+        stride=context,
+        batch_size=max(1, VAL_BATCH_TOKENS // context),
+        most=most,
+        starts=val.index()["start"].to_numpy() if config.within_documents else None,
+    )
+    return windows, min(len(val), most * context) if most else len(val)
+
+
+def complete(
+    training: Training, validation: Validation, out: Path, work: Path, stopped: Stop, tell: Progress
+) -> dict[str, Any]:
+    """Take a training that is at its beginning to its end, from the newest checkpoint in `work`, and write its result.
+
+    Returns what a manifest tells of it.
+    """
+    config, first = training.config, training.processes.rank == 0
+    if first:
+        check_packages(config.trackers)  # before what takes long
+    with enough_memory(config):
+        compile_seconds = _begin(training, work, tell)
+        state = training.state
+        trackers = _trackers(training, work) if first else []
+        with Metrics(work / METRICS if first else None, state.step, trackers) as metrics:
+            run = Run(training, metrics, validation, work, stopped, tell)
+            run.train()
+            result_step, val_loss = run.finish(out)
+    if first:
+        _copy_report(work, out / "report")
     return {
-        "rows": training.state.position * config.context,
-        "steps": training.state.step,
+        "rows": state.position * config.context,
+        "steps": state.step,
+        "result_step": result_step,
         "parameters": training.model.parameter_count(),
-        "val_loss": metrics.validations[config.steps],
-        "skipped_steps": training.state.skipped,
-        "epochs": training.state.position / train.count,
-        "hardware": hardware.facts(compiled=loss != training.model.loss),
+        "val_loss": val_loss,
+        "skipped_steps": state.skipped,
+        "spikes": state.spikes,
+        "epochs": state.position / training.windows.count,
+        "hardware": {**training.hardware.facts(training.compiled), "processes": training.processes.count},
         "seconds": {"compile": compile_seconds, "train": metrics.seconds},
     }
 
 
-def _mix(past: float, now: float) -> float:
-    return RATE_MEMORY * past + (1 - RATE_MEMORY) * now
+def _begin(training: Training, work: Path, progress: Progress) -> float:
+    """Compile, then go on from the newest intact checkpoint, or settle the number of steps; seconds of compiling."""
+    processes = training.processes
+    folder, complaints = processes.agreed(checkpoint.newest(work) if processes.rank == 0 else None)
+    for complaint in complaints:
+        log.warning("%s It is put aside.", complaint)
+    seconds = 0.0
+    if training.hardware.compile:
+        progress(0, training.state.steps, "compiling")
+        seconds = training.compile()
+        progress(0, training.state.steps, f"compiled in {seconds:.0f} s")
+    if folder is not None:
+        training.resume(folder)
+        _look_at_best(training, work)
+    elif training.config.minutes is not None:
+        progress(0, 0, "rehearsing a few steps")
+        training.settle_steps()
+        training.save(work)
+    return seconds
+
+
+def _look_at_best(training: Training, work: Path) -> None:
+    """Forget the best checkpoint if it is damaged and is to be the result: the training could never end with it."""
+    state, processes = training.state, training.processes
+    if training.config.result != "best" or state.best_step is None:
+        return
+    best = checkpoint.at_step(work, state.best_step)
+    complaint = processes.agreed(checkpoint.examine(best) if processes.rank == 0 else None)
+    if complaint is not None:
+        log.warning("%s It was the best: the result will be the best from step %d on.", complaint, state.step)
+        state.best_step = state.best_loss = None
+
+
+def _trackers(training: Training, work: Path) -> list[Tracker]:
+    """The trackers asked for, under a name that stays when the training is resumed and that no other training has."""
+    settings = training.config.identity()
+    identity = json.dumps([settings, training.state.data_digest], sort_keys=True)
+    name = f"pretrain-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return open_trackers(training.config.trackers, work, name, settings, training.state.step)
+
+
+def _copy_report(work: Path, report: Path) -> None:
+    report.mkdir()
+    shutil.copyfile(work / METRICS, report / METRICS)
+    for name in TRACKER_FOLDERS:
+        if (work / name).is_dir():
+            # Links of W&B to its latest run would be copied as what they lead to.
+            shutil.copytree(work / name, report / name, ignore=shutil.ignore_patterns("latest-run", "debug*.log"))
 
 
 @dataclass
-class Training:
-    """A model in training: everything that a checkpoint holds, and how to take one step."""
+class Run:
+    """A training on its way from one step to the next, and all that hears of it."""
 
-    config: PretrainConfig
-    hardware: Hardware
-    model: GPT
-    optimizers: dict[str, torch.optim.Optimizer]
-    state: checkpoint.State
+    training: Training
+    metrics: Metrics
+    validation: Validation
+    work: Path
+    stopped: Stop
+    progress: Progress
 
-    @classmethod
-    def start(cls, config: PretrainConfig, vocab_size: int, hardware: Hardware, digest: str) -> "Training":
-        """A model with fresh weights, which follow from `config.seed`."""
-        torch.manual_seed(config.seed)
-        model = GPT(config.gpt(vocab_size)).to(hardware.device)
-        state = checkpoint.State(step=0, position=0, skipped=0, skipped_in_a_row=0, data_digest=digest, rng={})
-        return cls(config, hardware, model, build_optimizers(model, config), state)
+    def train(self) -> None:
+        """Take every step that is left, with checkpoints and validations between them."""
+        training, config, state = self.training, self.training.config, self.training.state
+        pace = 0.0
+        while True:
+            if self._validates():
+                training.save(self.work)
+                val_loss = self.validate(config.val_windows)
+                self.metrics.write({"step": state.step, "val_loss": _finite(val_loss)})
+                training.note_validation(val_loss)
+            if state.step == state.steps:
+                return
+            self._leave_if_told()
+            record = training.step()
+            self.metrics.write(record)
+            if state.not_finite_in_a_row == guard.MOST_IN_A_ROW:
+                many = f"Loss or gradient was not finite at {guard.MOST_IN_A_ROW} steps in a row, up to step"
+                self._give_up(f"{many} {state.step:,}", self._last_finite)
+            if state.step % config.checkpoint_every == 0 or state.step == state.steps:
+                training.save(self.work)
+            pace = RATE_MEMORY * (pace or record["tokens_per_s"]) + (1 - RATE_MEMORY) * record["tokens_per_s"]
+            self.progress(state.step, state.steps, _told(record, pace))
 
-    def step(self, windows: Windows, loss: Callable[[Tensor, Tensor, int], Tensor]) -> dict[str, Any]:
-        """Take one step on the next batch and return its metrics; a non-finite one leaves the weights alone.
+    def finish(self, out: Path) -> tuple[int, float | None]:
+        """Write the result into `out`: its step, and its loss over every validation token (None without any).
 
-        `loss` is the model's own, perhaps compiled. The loss is divided by the batch's count of targets, so cutting
-        the batch into micro-batches changes rounding only.
+        Raises `TrainingError` where that loss is not finite.
         """
-        config, state, began = self.config, self.state, time.perf_counter()
-        inputs, targets = windows.batch(state.position, config.batch_size)
-        total = torch.zeros((), device=self.hardware.device)
-        pieces = [np.split(part, config.micro_batches) for part in (inputs, targets)]
-        for ids, labels in zip(*pieces, strict=True):
-            with self.hardware.autocast():
-                part = loss(*_tensors(ids, labels, self.hardware.device), config.loss_chunk) / targets.size
-            part.backward()
-            total += part.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        share = lr_at(state.step, steps=config.steps, warmup=config.warmup_steps, final=config.final_lr)
-        loss_value, norm_value = float(total), float(norm)
-        finite = math.isfinite(loss_value) and math.isfinite(norm_value)
-        if finite:
-            set_lr(self.optimizers, share)
-            for optimizer in self.optimizers.values():
-                optimizer.step()
-        self.model.zero_grad(set_to_none=True)
-        state.step += 1
-        state.position += config.batch_size
-        state.skipped += not finite
-        state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
-        if not finite:
-            log.warning("step %d skipped: loss %s, gradient norm %s", state.step, loss_value, norm_value)
-        if state.skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
-            raise TrainingError(
-                f"Loss or gradient was not finite at {state.skipped_in_a_row} steps in a row, up to step"
-                f" {state.step:,}: lower pretrain.lr or pretrain.muon_lr, or lengthen pretrain.warmup_steps."
-            )
-        seconds = time.perf_counter() - began
-        return {
-            "step": state.step,
-            "loss": loss_value if math.isfinite(loss_value) else None,
-            "lr": share * config.lr,
-            "grad_norm": norm_value if math.isfinite(norm_value) else None,
-            "skipped": not finite,
-            "tokens": state.position * config.context,
-            "seconds": seconds,
-            "tokens_per_s": targets.size / seconds,
-        }
+        training, state = self.training, self.training.state
+        first, step, last = training.processes.rank == 0, state.step, self._last_finite
+        if training.config.result == "best" and state.best_step is not None:
+            step = last = state.best_step
+            best = checkpoint.at_step(self.work, step)
+            if first:
+                checkpoint.copy(best, out)
+            checkpoint.load_weights(training.model, checkpoint.load_tensors(best)[0])
+        else:
+            content = training.content()
+            if first:
+                checkpoint.write(out, content)
+        val_loss = self.validate(0)
+        self.metrics.write({"step": step, "val_loss": _finite(val_loss), "final": True})
+        if val_loss is not None and not math.isfinite(val_loss):
+            self._give_up(f"The validation loss of the result, after step {step:,}, is not finite", last)
+        return step, val_loss
 
-    def validate(
-        self, val: TokenShards, end: int, most: int, tell: Callable[[int, int], None] = _silent_count
-    ) -> float | None:
-        """Mean nats a token over the validation split, or over `most` > 0 of its windows; None where it is empty."""
-        context = self.config.context
-        batch_size = max(1, VAL_BATCH_TOKENS // context)
-        windows = scoring_windows(
-            val.window, len(val), end, context=context, stride=context, batch_size=batch_size, most=most
-        )
-        scored = min(len(val), most * context) if most else len(val)
-        return mean_loss(self.model, told(windows, scored, tell), self.hardware.autocast)
-
-    def content(self) -> tuple[GPT, dict[str, Any], dict[str, Tensor], checkpoint.State]:
-        """What a checkpoint is written from."""
-        self.state.rng = checkpoint.rng_state()
-        return self.model, self.config.identity(), optimizer_state(self.model, self.optimizers), self.state
-
-    def stop(self, work: Path, signal: str) -> NoReturn:
-        """Save a checkpoint and leave."""
-        self.save(work)
-        raise TrainingError(
-            f"Training was stopped by {signal} at step {self.state.step:,} of {self.config.steps:,}, and a checkpoint"
-            " is saved: run again to go on from there."
+    def validate(self, most: int) -> float | None:
+        """Mean nats a token of what is held out, or of `most` > 0 of its windows; None where nothing is."""
+        training = self.training
+        batches, scored = self.validation(most)
+        return mean_loss(
+            training.model,
+            told(map(training.checked, batches), scored, self._tell),
+            training.hardware.autocast,
+            training.processes,
         )
 
-    def save(self, work: Path) -> None:
-        """Save a checkpoint in `work`."""
-        checkpoint.save(work, *self.content(), keep=self.config.keep_checkpoints)
+    def _tell(self, scored: int, tokens: int) -> None:
+        self._leave_if_told()
+        state = self.training.state
+        self.progress(state.step, state.steps, f"validating, {scored:,} of {tokens:,} tokens")
 
-    def resume(self, work: Path) -> None:
-        """Take over the newest intact checkpoint in `work`, if any; raises `TrainingError` if it is of another run."""
-        folder, complaints = checkpoint.newest(work)
-        for complaint in complaints:
-            log.warning("%s It is put aside.", complaint)
-        if folder is None:
+    def _validates(self) -> bool:
+        """Whether the weights are now compared with those of other steps; the last ones only if the best are asked for.
+
+        Whatever the result is, `finish` scores it on the whole split.
+        """
+        config, state = self.training.config, self.training.state
+        if state.step == state.steps:
+            return config.result == "best"
+        return state.step > 0 and state.step % config.val_every == 0
+
+    @property
+    def _last_finite(self) -> int:
+        """The last step with a finite loss and gradient."""
+        state = self.training.state
+        return state.step - state.not_finite_in_a_row
+
+    def _leave_if_told(self) -> None:
+        """Save a checkpoint, if the last step was finite, and leave, if a signal has asked for it."""
+        if not self.training.processes.any(bool(self.stopped.name)):
             return
-        state = checkpoint.verify(folder)
-        if state.data_digest != self.state.data_digest:
-            raise TrainingError(f"{folder} was trained on other data: remove {work} to train from the beginning.")
-        if checkpoint.read_training(folder) != json.loads(json.dumps(self.config.identity())):
-            raise TrainingError(f"{folder} was trained with other settings: remove {work} to train from the beginning.")
-        weights, moments = checkpoint.load_tensors(folder)
-        checkpoint.load_weights(self.model, weights)
-        restore_optimizer_state(self.model, self.optimizers, moments)
-        checkpoint.restore_rng(state.rng)
-        self.state = state
+        state, signal = self.training.state, self.stopped.name or "a signal"
+        saved = self.training.save(self.work)
+        after = (
+            "a checkpoint is saved: run again to go on from there"
+            if saved
+            else "no checkpoint is saved, as loss or gradient was not finite: run again to go on from the one before"
+        )
+        raise TrainingError(f"Training was stopped by {signal} at step {state.step:,} of {state.steps:,}, and {after}.")
+
+    def _give_up(self, what: str, last: int) -> NoReturn:
+        """Leave for want of a finite loss after step `last`.
+
+        Its update may be what broke the weights, so its checkpoint is put aside: a new run begins with the one before.
+        """
+        processes = self.training.processes
+        if processes.rank == 0:
+            checkpoint.put_aside(checkpoint.at_step(self.work, last))
+        saved = processes.agreed(checkpoint.newest(self.work)[0] if processes.rank == 0 else None)
+        good = f"the last good checkpoint is {saved}" if saved else "no checkpoint was saved before"
+        raise TrainingError(f"{what}: lower pretrain.lr or pretrain.muon_lr, or raise pretrain.warmup; {good}.")
 
 
-def _tensors(ids: Ints, labels: Ints, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(ids).to(device), torch.from_numpy(labels).to(device)
+def _finite(loss: float | None) -> float | None:
+    """A loss as JSON can say it."""
+    return loss if loss is not None and math.isfinite(loss) else None
+
+
+def _told(record: dict[str, Any], pace: float) -> str:
+    """A step in a few words."""
+    loss = "not finite" if record["loss"] is None else f"{record['loss']:.2f}"
+    used = "" if record["mfu"] is None else f" · {record['mfu']:.0%} MFU"
+    return f"loss {loss} · {pace:,.0f} tok/s{used}"

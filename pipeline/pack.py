@@ -16,7 +16,7 @@ from pydantic import Field
 
 from pipeline.config import Config
 from pipeline.documents import read_ledger, read_table, write_table
-from pipeline.shards import INDEX, SPLITS, Split, dtype_for, end_of_text, ids_path, index_path, load_encoding, read_ids
+from pipeline.shards import INDEX, SPLITS, Split, dtype_for, end_of_text, ids_path, index_path, kept_encoding, read_ids
 
 HASH_BYTES = 8
 
@@ -35,7 +35,7 @@ def pack(
 
     Stats count documents, tokens (end-of-text included) and bytes of text on either side.
     """
-    encoding = load_encoding(tokenizer)
+    encoding = kept_encoding(tokenizer)
     dtype = dtype_for(encoding.n_vocab)
     ids = read_ids(tokens / "tokens.bin", dtype)
     table = read_table(documents / "documents.arrow", ["doc_id", "url"])

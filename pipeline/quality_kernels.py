@@ -286,9 +286,10 @@ def score_documents(
     places = np.empty(longest + 2, np.int32)
     starts = np.empty(longest + 1, np.int32)
     ends = np.empty(longest + 1, np.int32)
-    line = np.empty(longest + 1, np.int32)
-    line_kinds = np.empty(longest + 1, np.uint32)
-    origin = np.empty(longest + 1, np.int32)
+    line = (
+        np.empty(longest + 1, np.int32), np.empty(longest + 1, np.uint32), np.empty(longest + 1, np.int32),
+        np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int32),
+    )  # fmt: skip
     grams = np.empty(longest + 1, np.uint64)
     word_hashes = np.empty(longest + 1, np.uint64)
     hashes = np.empty(slots, np.uint64)
@@ -322,8 +323,8 @@ def score_documents(
         _fineweb_rules(codes, kinds, length, n_words, hashes, row[FINEWEB_START:])
         before = n_spans
         n_spans = c4_rules(
-            codes, kinds, places, length, table, known, phrases, bounds, line, line_kinds, origin, starts, ends, spans,
-            n_spans, row[C4_START:FINEWEB_START],
+            codes, kinds, places, length, starts, ends, n_words, table, known, phrases, bounds, line, spans, n_spans,
+            row[C4_START:FINEWEB_START],
         )  # fmt: skip
         span_counts[d] = n_spans - before
     return scores, spans[:n_spans].copy(), span_counts

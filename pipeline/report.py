@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.counts import CountsDisagree, FunnelRow, Manifests, check_counts, funnel
 from pipeline.dedup.differences import marked
 from pipeline.documents import read_table
+from pipeline.report_evaluation import evaluation_facts
 from pipeline.shards import SPLITS, index_path
 from pipeline.summary import (
     SHORT_HASH,
@@ -35,32 +36,8 @@ __all__ = ["CountsDisagree", "FunnelRow", "ReportConfig", "check_counts", "funne
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 GROUPS_SHOWN = 9
-SAMPLES_SHOWN = 8
 CLUSTERS_SHOWN = 10
 HOSTS_SHOWN = 20
-
-COMPARED = (
-    ("this model", "bits_per_byte"),
-    ("xz -9", "xz_bits_per_byte"),
-    ("unigram tokens", "token_unigram_bits_per_byte"),
-)
-"""What the headline compares, by name and figure of the evaluation."""
-
-MEASURES = {
-    "bits_per_byte": ("Bits per byte", "of all held-out text, whatever the tokenizer"),
-    "bits_per_byte_interval": ("95 % interval", "from documents drawn anew with replacement"),
-    "xz_bits_per_byte": ("Bits per byte, xz -9", "the same text, compressed"),
-    "token_unigram_bits_per_byte": ("Bits per byte, unigram tokens", "knowing how often each token comes, and no more"),
-    "byte_unigram_bits_per_byte": ("Bits per byte, unigram bytes", "knowing how often each byte comes, and no more"),
-    "val_loss": ("Validation loss", "nats per token"),
-    "token_perplexity": ("Perplexity per token", "e to the loss; not to be compared across tokenizers"),
-    "word_perplexity": ("Perplexity per word", "the same loss shared among the words"),
-    "documents": ("Documents scored", ""),
-    "tokens": ("Tokens scored", "end-of-text included"),
-    "bytes": ("Bytes scored", ""),
-    "words": ("Words scored", ""),
-}
-"""How each figure of an evaluation is called, in the order shown; other figures follow under their own names."""
 
 
 class ReportConfig(Config):
@@ -96,16 +73,10 @@ def _facts(manifests: Manifests, folders: Mapping[str, Path | list[Path]]) -> di
     stats = {stage: manifest["stats"] for stage, manifest in manifests.items()}
     select = stats.get("select", {})
     metrics = _json_lines(folders.get("pretrain"), "report/metrics.jsonl")
-    evaluation = _json(folders.get("evaluate"), "evaluation.json")
-    figures = evaluation.get("validation", {})
     started = [manifest["run"]["started"] for manifest in manifests.values() if manifest["run"].get("started")]
     return {
         "finished": max(started, default=""),
-        "figures": figures,
-        "measures": _measures(figures),
-        "sets": evaluation.get("sets", {}),
-        "compared": [(name, figures[key]) for name, key in COMPARED if is_number(figures.get(key))],
-        "samples": evaluation.get("samples", [])[:SAMPLES_SHOWN],
+        **evaluation_facts(_json(folders.get("evaluate"), "evaluation.json")),
         "funnel": _waterfall(funnel(manifests)),
         "pack": stats.get("pack", {}),
         "pii": stats.get("tokenize", {}).get("pii", {}),
@@ -255,20 +226,6 @@ def _training(metrics: list[dict[str, Any]]) -> dict[str, Any]:
         "train_loss": last[-1][1] if last else None,
         "val_loss": val[-1][1] if val else None,
     }
-
-
-def _measures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows of the evaluation table: name, value, what it means."""
-    names = [*(name for name in MEASURES if name in figures), *(name for name in figures if name not in MEASURES)]
-    rows = []
-    for name in names:
-        value = figures[name]
-        called, meaning = MEASURES.get(name, (as_words(name), ""))
-        if is_number(value):
-            rows.append((called, as_number(value), meaning))
-        elif isinstance(value, list) and value and all(is_number(each) for each in value):
-            rows.append((called, " to ".join(as_number(each) for each in value), meaning))
-    return rows
 
 
 def _stages(manifests: Manifests) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from where and with whose help it is fetched is not part of it. A snapshot is ma
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from glob import glob, has_magic
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipeline.crawl.urls import canonical_url, host_of, is_loopback, netloc_of
 MIB = 1024 * 1024
 USER_AGENT = "gptmill/0.1"
 PYDOC = "pydoc"
+NOTHING_PURGED: Mapping[str, list[str]] = {"url": [], "host": []}
 
 Pattern = Annotated[str, AfterValidator(checked_pattern)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
@@ -226,13 +227,15 @@ def scrape(
     segment_bytes: int = 32 * MIB,
     progress: Progress = lambda _done, _total, _unit: None,
     earlier: Sequence[Path] = (),
+    purged: Mapping[str, list[str]] = NOTHING_PURGED,
 ) -> dict[str, Any]:
     """Make a sealed snapshot of `source` in the empty folder `out`; see `pipeline.crawl.seal` for its files.
 
     `earlier` are the folders of the source's sealed snapshots, oldest first: a page that they hold is asked for
-    conditionally, and stored only where it changed. `work` keeps what was fetched: a killed crawl continues from there,
-    and ends with the same URLs, statuses and payloads as an undisturbed one. Remove it once the snapshot is published,
-    or the next crawl will find its old answers.
+    conditionally, and stored only where it changed. What `purged` names, by `url` and by `host`, is not asked for.
+    `work` keeps what was fetched: a killed crawl continues from there, and ends with the same URLs, statuses and
+    payloads as an undisturbed one. Remove it once the snapshot is published, or the next crawl will find its old
+    answers.
 
     Returns counts: rows (records stored), pages (stored or unchanged), bytes, urls, parts, outcomes, statuses, hosts
     (outcomes of the largest), unreached (URLs met that the budget left out), superseded (older captures of a given
@@ -250,13 +253,15 @@ def scrape(
             superseded = read_files(spool, source.name, given_files(source), source, progress)
             _require_pages(source, spool, work)
             return seal(spool, out, source.name, segment_bytes) | {"superseded": superseded}
-    last = _crawl(source, work, progress, earlier)
+    last = _crawl(source, work, progress, earlier, purged)
     with Spool(work) as spool:
         _require_pages(source, spool, work, refresh=bool(earlier))
         return seal(spool, out, source.name, segment_bytes) | {"unreached": last.get("unreached", 0)}
 
 
-def _crawl(source: CrawlSource, work: Path, progress: Progress, earlier: Sequence[Path]) -> dict[str, Any]:
+def _crawl(
+    source: CrawlSource, work: Path, progress: Progress, earlier: Sequence[Path], purged: Mapping[str, list[str]]
+) -> dict[str, Any]:
     """Fill the spool in `work`, serving what is to be served meanwhile."""
     from pipeline.crawl.launch import render_pydoc, run_crawler
     from pipeline.crawl.serve import serve, served_hosts
@@ -290,6 +295,7 @@ def _crawl(source: CrawlSource, work: Path, progress: Progress, earlier: Sequenc
             "user_agent": agent,
             "proxies": dict.fromkeys(sorted(served), proxy),
             "earlier": [str(folder) for folder in earlier],
+            "purged": dict(purged),
             "spool": str(work),
         }
         return run_crawler(job, work, progress)

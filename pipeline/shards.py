@@ -10,8 +10,10 @@ import base64
 import binascii
 import json
 from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +22,14 @@ import pyarrow as pa
 from pipeline.config import BadInput
 from pipeline.documents import DOC_ID, read_table
 
-if TYPE_CHECKING:
-    import tiktoken
-
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 END_OF_TEXT = "<|endoftext|>"
 RANKS_FILE = "ranks.tiktoken"
 TOKENIZER_FILE = "tokenizer.json"
+SENTENCEPIECE = "sentencepiece"
+SENTENCEPIECE_FILE = "sentencepiece.model"
 
 INDEX = pa.schema([("doc_id", DOC_ID), ("url", pa.string()), ("start", pa.int64()), ("length", pa.int64())])
 """One row a document: where its ids begin in the file, and how many there are with the end-of-text after them."""
@@ -165,38 +166,98 @@ def write_ranks(ranks: dict[bytes, int], path: Path) -> None:
     path.write_bytes(b"".join(lines))
 
 
-def load_encoding(folder: Path) -> "tiktoken.Encoding":
+class Encoding(Protocol):
+    """Between text and ids: `tiktoken.Encoding`, or what does the same for another kind of vocabulary.
+
+    Whatever the kind, the ids of a text stand for exactly its bytes, and no text encodes to a special token.
+    """
+
+    name: str
+    """What the vocabulary is called."""
+
+    @property
+    def n_vocab(self) -> int:
+        """How many ids there are, special tokens among them."""
+
+    @property
+    def special_tokens_set(self) -> set[str]:
+        """The names of the tokens that are no text."""
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The ids of a text, every part of it taken as ordinary text."""
+
+    def encode_ordinary_batch(self, text: list[str]) -> list[list[int]]:
+        """The ids of each text."""
+
+    def encode_to_numpy(self, text: str, *, disallowed_special: Collection[str]) -> npt.NDArray[np.uint32]:
+        """The ids of a text as an array; with nothing in `disallowed_special` they are those of `encode_ordinary`."""
+
+    def encode_single_token(self, token: str, /) -> int:
+        """The id of a special token, by its name."""
+
+    def decode_single_token_bytes(self, token: int, /) -> bytes:
+        """The bytes that an id stands for; of a special token, its name."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
+
+
+def load_encoding(folder: Path) -> Encoding:
     """The encoding that a `tokenizer` stage wrote into `folder`; nothing is fetched.
 
-    Raises `ShardError` where a file is missing or broken, or where the two files disagree.
+    Raises `ShardError` where a file is missing or broken, or where the files disagree.
     """
-    import tiktoken
-
     try:
         facts = json.loads((folder / TOKENIZER_FILE).read_bytes())
+        if facts.get("kind") == SENTENCEPIECE:
+            return _sentencepiece(folder, facts["name"], facts["vocab_size"])
         name, pattern, vocab_size = facts["name"], facts["pattern"], facts["vocab_size"]
         special_tokens: dict[str, int] = facts["special_tokens"]
-        ranks: dict[bytes, int] = {}
-        for line in (folder / RANKS_FILE).read_bytes().splitlines():
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        ranks = _read_ranks(folder / RANKS_FILE)
     except OSError as error:
         raise ShardError(f"No tokenizer in {folder}: {error.strerror} ({error.filename}).") from error
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise ShardError(f"The tokenizer in {folder} cannot be read: {type(error).__name__} {error}.") from error
     if sorted([*ranks.values(), *special_tokens.values()]) != list(range(vocab_size)):
         raise ShardError(f"The tokenizer in {folder} does not have one token for each of its {vocab_size:,} ids.")
+    import tiktoken
+
     return tiktoken.Encoding(
         name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_tokens, explicit_n_vocab=vocab_size
     )
 
 
-def end_of_text(encoding: "tiktoken.Encoding") -> int:
+@lru_cache(maxsize=1)
+def kept_encoding(folder: Path) -> Encoding:
+    """`load_encoding` of a published tokenizer, kept for the next part: loading takes as long as a megabyte of text."""
+    return load_encoding(folder)
+
+
+def _read_ranks(path: Path) -> dict[bytes, int]:
+    lines = [line.split() for line in path.read_bytes().splitlines()]
+    return {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
+
+
+def _sentencepiece(folder: Path, name: str, vocab_size: int) -> Encoding:
+    from pipeline.vocabulary.sentencepiece import SentencePieceEncoding
+
+    encoding = SentencePieceEncoding(name, (folder / SENTENCEPIECE_FILE).read_bytes())
+    if encoding.n_vocab != vocab_size:
+        raise ValueError(f"{SENTENCEPIECE_FILE} has {encoding.n_vocab:,} ids, {TOKENIZER_FILE} says {vocab_size:,}")
+    return encoding
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that a tokenizer consists of, in order: what names it by their content."""
+    return [path for name in (RANKS_FILE, SENTENCEPIECE_FILE, TOKENIZER_FILE) if (path := folder / name).is_file()]
+
+
+def end_of_text(encoding: Encoding) -> int:
     """The id that follows every document: `<|endoftext|>`, which no text ever encodes to."""
     return encoding.encode_single_token(END_OF_TEXT)
 
 
-def token_bytes(encoding: "tiktoken.Encoding") -> npt.NDArray[np.int64]:
+def token_bytes(encoding: Encoding) -> npt.NDArray[np.int64]:
     """How many bytes of text each id stands for, by id; 0 for special tokens, which are no text."""
     lengths = np.zeros(encoding.n_vocab, np.int64)
     special = {encoding.encode_single_token(token) for token in encoding.special_tokens_set}

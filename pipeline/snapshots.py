@@ -25,6 +25,7 @@ from pipeline.engine.store import (
     read_manifest,
 )
 from pipeline.scrape import CrawlSource, FileSource, ScrapeConfig, given_files, scrape, source_id
+from pipeline.tombstones import purged_names
 
 Source = CrawlSource | FileSource
 Progress = Callable[[int, int, str], None]
@@ -119,7 +120,9 @@ def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, sourc
     state = work / "state"
     state.mkdir(exist_ok=True)
     start = time.perf_counter()
-    stats = scrape(source, aside, state, config.segment_bytes, progress, [folder for folder, _ in earlier])
+    folders = [folder for folder, _ in earlier]
+    purged = purged_names(store.tombstones)
+    stats = scrape(source, aside, state, config.segment_bytes, progress, folders, purged)
     files = describe_files(aside)
     manifest = {
         "format": FORMAT,

@@ -7,7 +7,7 @@ document itself never changes, and nothing after this refers to places in its te
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,8 @@ import pyarrow as pa
 from pipeline.config import BadInput, Config
 from pipeline.documents import DOC_ID, read_ledger, read_table, write_table
 from pipeline.pii import KINDS, PiiConfig, replace_pii
-from pipeline.shards import dtype_for, load_encoding, token_bytes
+from pipeline.shards import Encoding, dtype_for, kept_encoding, token_bytes
 from pipeline.tokenizer import in_pieces
-
-if TYPE_CHECKING:
-    import tiktoken
 
 SPANS = pa.schema([("doc_id", DOC_ID), ("start", pa.int64()), ("length", pa.int32()), ("n_bytes", pa.int32())])
 """Ledger: where the document's ids stand in `tokens.bin`, and the bytes of text they stand for; none where unwanted."""
@@ -49,7 +46,7 @@ def tokenize(
     The part's quality ledger is wanted only where `config.c4_lines` asks for it.
     Raises `BadInput` where the tokenizer's pattern leaves out part of a text.
     """
-    encoding = load_encoding(tokenizer)
+    encoding = kept_encoding(tokenizer)
     sizes = token_bytes(encoding)
     dtype = dtype_for(encoding.n_vocab)
     table = read_table(documents / "documents.arrow", ["doc_id", "url", "text"])
@@ -90,7 +87,7 @@ def tokenize(
     }
 
 
-def encode(encoding: "tiktoken.Encoding", text: str) -> npt.NDArray[np.uint32]:
+def encode(encoding: Encoding, text: str) -> npt.NDArray[np.uint32]:
     """The ids of a text, every part of it taken as ordinary text; long runs of whitespace are encoded in pieces."""
     pieces = [encoding.encode_to_numpy(piece, disallowed_special=()) for piece in in_pieces(text)]
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -30,7 +30,10 @@ WITHDRAWING_OUTCOMES = ("robots", "noindex", "no_ai", "tdm_reserved")
 LOOP = "redirect_loop"
 """A page that redirects to itself, for want of a cookie say, has not moved."""
 
-FRESH_OUTCOMES = ("stored", "not_html", "too_large", "too_complex", "empty")
+PURGED = "purged"
+"""The outcome of a page whose record was taken out of its snapshot."""
+
+FRESH_OUTCOMES = ("stored", "not_html", "too_large", "too_complex", "empty", PURGED)
 """What a 200 can be that replaces the version before it; one that broke off says nothing."""
 
 MISSES_TO_WITHDRAW = 2

@@ -25,8 +25,9 @@ from pipeline.crawl.scope import Scope
 from pipeline.crawl.site import ROBOTS_PATH, is_about_site, origin_of, redirect_target
 from pipeline.crawl.sitemaps import MAX_SITEMAP_BYTES
 from pipeline.crawl.spool import CLOCK, GAVE_UP, Row, Spool, new_row
-from pipeline.crawl.urls import netloc_of
+from pipeline.crawl.urls import host_of, netloc_of
 from pipeline.engine.children import die_with
+from pipeline.versions import PURGED
 
 UNSETTLED = frozenset(
     {"error", "dns", "connection", "tls", "timeout", "broken", GAVE_UP, "robots_unreachable", "private_address"}
@@ -130,6 +131,8 @@ class Crawl:
 
     async def _visit(self, url: str) -> Found:
         """The row for a page, and its record where it is stored or found unchanged."""
+        if url in self._job["purged"]["url"] or host_of(url) in self._job["purged"]["host"]:
+            return new_row(url, PURGED, fetched_at=now(), detail="it was purged, and is not asked for again"), None
         if (refusal := await self._refusal(url)) is not None:
             return refusal, None
         tdmrep = (await self._hosts.site(origin_of(url))).tdmrep

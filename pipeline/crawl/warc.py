@@ -13,11 +13,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import responses
 
+from isal import isal_zlib
+
 UNKNOWN_DATE = 0
 """WARC-Date is mandatory; a given text that says nothing of its age gets the epoch."""
 
 _WIRE_HEADERS = frozenset({"content-encoding", "transfer-encoding", "content-length"})
-_COMPRESSION_LEVEL = 4  # 4 % larger than 6, at half again its speed
+_COMPRESSION_LEVEL = 2  # of ISA-L, which is 8 % larger than zlib's 4 and five times as fast
 _SOFTWARE = "gptmill/0.1"
 _HTTP_RESPONSE = "application/http;msgtype=response"
 
@@ -93,7 +95,7 @@ def _record(
         ("Content-Length", str(len(block))),
     ]
     head = "WARC/1.1\r\n" + "".join(f"{key}: {value}\r\n" for key, value in fields) + "\r\n"
-    deflater = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, wbits=31)
+    deflater = isal_zlib.compressobj(_COMPRESSION_LEVEL, isal_zlib.DEFLATED, wbits=31)
     return deflater.compress(head.encode() + block + b"\r\n\r\n") + deflater.flush()
 
 

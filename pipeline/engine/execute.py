@@ -13,10 +13,14 @@ from pipeline.engine.executor import ShardTask, Workers
 from pipeline.engine.hashes import Files
 from pipeline.engine.keys import content_digest
 from pipeline.engine.resolve import Input, Request, Resolution, resolve, shard_keys
-from pipeline.engine.store import FORMAT, Artifact, Store, describe_files, digest_of, merge_stats
+from pipeline.engine.store import FORMAT, Artifact, Part, Store, describe_files, digest_of, merge_stats
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, a few words such as "pages" or "loss 2.31")."""
+
+OnPart = Callable[[int, Part], None]
+AHEAD = "ahead"
+"""What the folder is called, before the part's key, in which a part is made ahead of its stage's turn."""
 
 
 def execute(
@@ -27,8 +31,12 @@ def execute(
     *,
     force: bool = False,
     on_wait: Callable[[], None] | None = None,
+    on_part: OnPart = lambda _index, _part: None,
 ) -> tuple[Artifact, Resolution]:
-    """The artifact of a request, made if it is not there. Also tells how it was found: `cached`, or `run` and why."""
+    """The artifact of a request, made if it is not there. Also tells how it was found: `cached`, or `run` and why.
+
+    `on_part` is called with the number and the place of each part of a map stage as soon as it is there.
+    """
     name, key = request.stage.name, request.key()
     with locks.held(store.root / "locks" / f"{name}-{key}.lock", on_wait=on_wait):
         found = resolve(store, request, force=force)
@@ -36,7 +44,7 @@ def execute(
             return found.artifact, found
         start = time.time()
         if request.stage.kind == "map":
-            manifest = _map(store, request, workers, progress, force)
+            manifest = _map(store, request, workers, progress, force, on_part)
         else:
             manifest = _whole(store, request, found, progress, force)
         manifest["run"] = {
@@ -54,7 +62,20 @@ def execute(
     return artifact, found
 
 
-def _map(store: Store, request: Request, workers: Workers, progress: Progress, force: bool) -> dict[str, Any]:
+def begin_part(store: Store, request: Request, workers: Workers, index: int) -> None:
+    """Have one part of a map stage made ahead of the stage's turn, unless it is there. `execute` finds it then.
+
+    `request` has the inputs of that part alone. Work lies apart from the stage's own, which another run may be at.
+    """
+    stage, [key] = request.stage, shard_keys(request)
+    if store.sound_shard(stage.name, key) is None:
+        work = store.work_folder(AHEAD, key)
+        workers.begin(ShardTask(stage.name, key, index, stage.function, _arguments(request, 0), store.root, work))
+
+
+def _map(
+    store: Store, request: Request, workers: Workers, progress: Progress, force: bool, on_part: OnPart
+) -> dict[str, Any]:
     """Make the parts that are not there and describe all of them. Equal parts share one shard folder."""
     stage = request.stage
     keys = shard_keys(request)
@@ -62,26 +83,37 @@ def _map(store: Store, request: Request, workers: Workers, progress: Progress, f
     manifests: dict[str, dict[str, Any]] = {}
     tasks: dict[str, ShardTask] = {}
     for i, key in enumerate(keys):
-        sound = None if force else store.sound_shard(stage.name, key)
+        sound = None if force or workers.has_begun(stage.name, key) else store.sound_shard(stage.name, key)
         if sound is not None:
             manifests[key] = sound
         elif key not in tasks:
             arguments = _arguments(request, i)
             tasks[key] = ShardTask(stage.name, key, i, stage.function, arguments, store.root, work, replace=force)
     done, rows = len(keys) - len(tasks), 0
+    places: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        places.setdefault(key, []).append(i)
+
+    def tell(key: str) -> None:
+        for i in places[key]:
+            on_part(i, _part(store, request, i, key, manifests[key]))
+
+    for key in manifests:
+        tell(key)
     progress(done, len(keys), "parts")
     for task, manifest in workers.map(list(tasks.values())):
         manifests[task.key] = manifest
+        tell(task.key)
         done, rows = done + 1, rows + manifest["rows"]
         progress(done, len(keys), f"parts · {rows:,} rows")
     files, parts = {}, []
     for i, key in enumerate(keys):
-        at = store.relative(store.shard_folder(stage.name, key))
+        part = _part(store, request, i, key, manifests[key])
+        at = store.relative(part.folder)
         for name, facts in manifests[key]["files"].items():
             files[f"part-{i:05d}/{name}"] = {**facts, "at": f"{at}/{name}"}
-        source = request.partitioned(stage.parts[0])[i]
-        digest = manifests[key]["digest"]
-        parts.append({"at": at, "digest": digest, "snapshot": source.snapshot, "source": source.source})
+        parts.append({"at": at, "digest": part.digest, "snapshot": part.snapshot, "source": part.source})
+        shutil.rmtree(store.root / "work" / f"{AHEAD}-{key}", ignore_errors=True)
     made = [manifests[key]["run"] for key in tasks]
     return {
         "files": files,
@@ -90,6 +122,12 @@ def _map(store: Store, request: Request, workers: Workers, progress: Progress, f
         "rows": sum(manifests[key]["rows"] for key in keys),
         "run": {"parts_made": len(made), **merge_stats(made)},
     }
+
+
+def _part(store: Store, request: Request, index: int, key: str, manifest: dict[str, Any]) -> Part:
+    """A part of a map stage's artifact: where it lies, and whence it comes."""
+    source = request.partitioned(request.stage.parts[0])[index]
+    return Part(store.shard_folder(request.stage.name, key), manifest["digest"], source.snapshot, source.source)
 
 
 def _whole(store: Store, request: Request, found: Resolution, progress: Progress, force: bool) -> dict[str, Any]:

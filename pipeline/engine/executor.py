@@ -4,6 +4,7 @@ A task is idempotent: its result has a name computed beforehand and appears whol
 repeated, lost with its worker, or done twice at once without harm. The bytes do not depend on who did it or when.
 """
 
+import contextlib
 import multiprocessing
 import secrets
 import shutil
@@ -62,7 +63,13 @@ def run_shard(task: ShardTask) -> dict[str, Any]:
             "run": run,
         }
         return store.publish(aside, store.shard_folder(task.stage, task.key), manifest, replace=task.replace)
-    except (BadInput, StageFailed, OSError):
+    except OSError:
+        # Another run that made the same part may have tidied up after itself and us.
+        made = None if task.replace else store.sound_shard(task.stage, task.key)
+        if made is None:
+            raise
+        return made
+    except (BadInput, StageFailed):
         raise
     except Exception as error:
         problem = f"{task.stage} failed on part-{task.part:05d}: {type(error).__name__}: {error}"
@@ -78,6 +85,7 @@ class Workers:
         self.jobs = max(1, jobs)
         self._config = config or WorkersConfig()
         self._executor: Executor | None = None
+        self._begun: dict[tuple[str, str], Future[dict[str, Any]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -95,31 +103,57 @@ class Workers:
             for child in multiprocessing.active_children():
                 child.terminate()
 
+    def start(self) -> None:
+        """Have workers besides this process, unless it is the only one."""
+        if self._executor is None and not (self._config.engine == "processes" and self.jobs == 1):
+            self._executor = engines.start(self._config, self.jobs)
+
+    @property
+    def started(self) -> bool:
+        """Whether there are workers besides this process by now."""
+        return self._executor is not None
+
+    def begin(self, task: ShardTask) -> None:
+        """Begin a task ahead of its turn, behind all that was begun before; the workers have been started."""
+        with contextlib.suppress(BrokenProcessPool):  # told by the stage whose turn it is
+            self._submit(task)
+
+    def has_begun(self, stage: str, key: str) -> bool:
+        """Whether that task was begun ahead of its turn, which has not come yet."""
+        return (stage, key) in self._begun
+
     def map(self, tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
         """Do all tasks, in any order, and yield each with its manifest as it ends.
 
         On this machine, one task or one job needs no other process than this.
         """
-        if self._config.engine == "processes" and (self.jobs == 1 or len(tasks) <= 1):
+        alone = self.jobs == 1 or len(tasks) <= 1
+        if self._config.engine == "processes" and alone and not any(self.has_begun(t.stage, t.key) for t in tasks):
             for task in tasks:
                 yield task, run_shard(task)
             return
-        if self._executor is None:
-            self._executor = engines.start(self._config, self.jobs)
-        # Workers start with the first tasks. Ctrl-C is for their parent alone, from their first moment.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self.start()
         try:
-            waiting: dict[Future[dict[str, Any]], ShardTask] = {
-                self._executor.submit(run_shard, task): task for task in tasks
-            }
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        try:
+            waiting = {self._submit(task): task for task in tasks}
+            for task in tasks:
+                del self._begun[task.stage, task.key]
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
         except BrokenProcessPool as error:
-            stage = tasks[0].stage
             raise StageFailed(
-                f"A worker of {stage} was killed, perhaps for want of memory: run again with fewer --jobs."
+                f"A worker was killed at {tasks[0].stage} or what follows it, perhaps for want of memory: "
+                "run again with fewer --jobs."
             ) from error
+
+    def _submit(self, task: ShardTask) -> Future[dict[str, Any]]:
+        """The future of a task, which is begun unless it was before."""
+        assert self._executor is not None
+        if not self.has_begun(task.stage, task.key):
+            # Workers start with the first tasks. Ctrl-C is for their parent alone, from their first moment.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._begun[task.stage, task.key] = self._executor.submit(run_shard, task)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        return self._begun[task.stage, task.key]

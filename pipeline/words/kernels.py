@@ -246,6 +246,12 @@ def _split_chunk(
 
 
 @compiled
+def _ends_word(codes: Codes, kinds: Kinds, last: int) -> bool:
+    """Whether the mark at `last`, behind letters alone, is a word of its own: a comma, say. `_suffix` knows more."""
+    return (kinds[last] & MARK) != 0 or (codes[last] == DOT and (kinds[last - 1] & LOWER) != 0)
+
+
+@compiled
 def find_words(codes: Codes, kinds: Kinds, length: int, known: Hashes, starts: Codes, ends: Codes) -> int:
     """Write where each word of `codes[:length]` starts and ends, in order; returns how many words there are."""
     n = 0
@@ -255,17 +261,24 @@ def find_words(codes: Codes, kinds: Kinds, length: int, known: Hashes, starts: C
             position += 1
             continue
         a = position
-        letters = True
+        letters = before = True
         while position < length and not kinds[position] & SPACE:
+            before = letters
             letters = letters and (kinds[position] & LETTER) != 0
             position += 1
+        last = position - 1
         pieces = special(codes, a, position, known)
         if pieces:
             n = emit_pieces(pieces, a, position, starts, ends, n)
-        elif letters:  # most chunks: nothing in them can come off or split them
+        elif letters or a == last:  # most chunks: nothing in them can come off or split them
             starts[n] = a
             ends[n] = position
             n += 1
+        elif before and a < last and _ends_word(codes, kinds, last) and not special(codes, a, last, known):
+            starts[n] = a
+            ends[n] = starts[n + 1] = last
+            ends[n + 1] = position
+            n += 2
         else:
             n = _split_chunk(codes, kinds, a, position, known, starts, ends, n)
     return mend(codes, kinds, n, known, starts, ends)

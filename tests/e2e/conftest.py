@@ -21,12 +21,12 @@ MODULES = ("json", "csv", "string", "random", "heapq", "bisect", "shlex", "textw
 MADE_FROM_SNAPSHOT = (
     "extract",
     "language",
+    "tokenizer",
     "quality",
     "signatures",
     "contamination",
     "select",
     "deduplicate",
-    "tokenizer",
     "tokenize",
     "pack",
 )
@@ -64,9 +64,9 @@ layers = 1
 heads = 2
 width = 32
 context = 32
-batch_size = 4
+batch_tokens = 128
 steps = 8
-warmup_steps = 2
+warmup = 0.25
 val_every = 4
 val_windows = 4
 checkpoint_every = 2
@@ -74,7 +74,10 @@ compile = "no"
 threads = 1
 
 [evaluate]
-sets = ["{root}/data/demo/eval.jsonl"]
+sets = ["{root}/data/demo/eval.jsonl", "{root}/data/demo/pairs.jsonl"]
+memorisation_samples = 8
+memorisation_prompt = 8
+memorisation_continuation = 8
 samples = 1
 sample_tokens = 8
 resamples = 20

@@ -27,6 +27,13 @@ def test_the_first_run_runs_every_stage_and_ends_with_a_report(milled):
     assert f"{len(STAGES)} stages ran, 0 cached." in milled.first_run.stderr
 
 
+def test_the_report_shows_every_kind_of_evaluation(milled):
+    head, evaluation = Path(milled.first_run.stdout.strip()).read_text().split('<section id="evaluation">')
+    assert "a 5-gram model" in head
+    for shown in ("eval.jsonl", "pairs.jsonl", "Memorisation", "held out", "by host"):
+        assert shown in evaluation
+
+
 def test_results_go_to_stdout_and_everything_else_to_stderr(milled):
     assert len(milled.first_run.stdout.splitlines()) == 1
     assert "Traceback" not in milled.first_run.stderr

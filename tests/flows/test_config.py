@@ -33,6 +33,14 @@ def test_the_printed_config_gives_the_same_config_again(path, write):
     assert load_config(write(as_toml(config))) == config
 
 
+def test_a_table_of_names_is_printed_so_that_it_gives_the_same_table_again(write):
+    config = load_config(write(MINIMAL + '[evaluate.tasks]\nwords = "lambada"\n"a b" = "piqa"\n'))
+    assert config.evaluate.tasks == {"words": "lambada", "a b": "piqa"}
+    assert 'tasks = { "words" = "lambada", "a b" = "piqa" }' in as_toml(config)
+    assert load_config(write(as_toml(config))) == config
+    assert "tasks = {}" in as_toml(load_config(write(MINIMAL)))
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -50,8 +58,9 @@ def test_the_printed_config_gives_the_same_config_again(path, write):
             "deduplicate.bands x deduplicate.rows is 160, more than signatures.num_perm, 128",
         ),
         ("[pretrain]\nheads = 5\nwidth = 192", "pretrain"),
+        ('[evaluate.tasks]\na = "lamb"', "evaluate.tasks.a: it should be 'hellaswag', 'piqa', 'arc'"),
         ("[deduplicate]\nthreshold = 2.0", "deduplicate.threshold: it should be less than or equal to 1"),
-        ('[tokenizer]\nkind = "words"', "tokenizer.kind: it should be 'bpe' or 'gpt2'"),
+        ('[tokenizer]\nkind = "words"', "tokenizer.kind: it should be 'bpe', 'gpt2', 'sentencepiece' or 'bytes'"),
         (
             "[[scrape.sources]]\nname = 'x'\nseeds = ['http://x.localhost/']\nmax_page = 3",
             "did you mean scrape.sources.1.max_pages?",

@@ -8,7 +8,9 @@ import pytest
 from flows import stages
 from flows.cli import parser
 from flows.config import load_config
-from flows.plan import Mill, graph
+from flows.dag import mill
+from flows.plan import Mill, Pending, graph
+from pipeline.config import identity
 from pipeline.engine.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +55,28 @@ def test_kept_lines_make_tokenize_depend_on_quality(tmp_path):
     assert "quality" in graph(Mill(Store(tmp_path), config)).inputs["tokenize"]
 
 
+def test_of_a_given_tokenizer_model_the_content_counts_and_not_the_folder(tmp_path):
+    seen = {}
+
+    def step(stage, _section, config, /, **inputs):
+        seen[stage.name] = (inputs, identity(config))
+        return Pending(stage.name)
+
+    digests, sections = [], []
+    for folder, content in (("a", b"1"), ("b", b"1"), ("b", b"2")):
+        (path := tmp_path / folder / "given.model").parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        settings = ["tokenizer.kind=sentencepiece", f"tokenizer.model={path}"]
+        config = load_config(ROOT / "configs/demo.toml", settings)
+        mill(step, config, Mill(Store(tmp_path), config))
+        inputs, section = seen["tokenizer"]
+        assert inputs["model"].paths == (path,)
+        digests.append(inputs["model"].digest)
+        sections.append(section)
+    assert digests[0] == digests[1] != digests[2]
+    assert sections[0] == sections[1]
+
+
 @pytest.mark.parametrize("stage", stages.ALL, ids=lambda stage: stage.name)
 def test_a_stages_code_is_found_and_reaches_no_infrastructure(stage):
     units = stage.code()
@@ -70,8 +94,9 @@ def test_a_stages_code_is_found_and_reaches_no_infrastructure(stage):
         (stages.EXTRACT, "pipeline/documents.py doc_id"),
         (stages.SELECT, "pipeline/select.py PolicyConfig"),
         (stages.PRETRAIN, "model/layers.py"),
-        (stages.PRETRAIN, "model/optim.py"),
+        (stages.PRETRAIN, "model/training/optim.py"),
         (stages.PRETRAIN, "pipeline/shards.py TokenShards"),
+        (stages.TOKENIZE, "pipeline/vocabulary/sentencepiece.py SentencePieceEncoding"),
         (stages.REPORT, "pipeline/report.html.jinja"),
     ],
 )

@@ -32,6 +32,10 @@ def test_a_slow_pace_is_told_in_seconds_a_fast_one_in_units():
     assert Pace.words(None) == ""
 
 
+def test_text_from_outside_is_one_line_that_steers_no_terminal():
+    assert display.printable("a\n\tb\x1b[31mred\x07\u202e") == "a  b\ufffd[31mred\ufffd\ufffd"
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then(clock, capsys):
     bar = QuietBar(Display(), "pretrain")
     for step in range(100):

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from model.config import GPT2, MODERN, GPTConfig, PretrainConfig
+from model.config import GPTConfig, PretrainConfig
 from model.gpt import GPT
+from model.presets import GPT2, MODERN
 from pipeline.documents import write_table
 from pipeline.shards import INDEX, dtype_for
 
@@ -71,8 +72,8 @@ def shards(tmp_path_factory) -> list[Path]:
 def config() -> PretrainConfig:
     """A training of 24 steps that takes about a second."""
     return PretrainConfig(
-        layers=2, heads=2, width=32, context=32, steps=24, warmup_steps=4, batch_size=4, val_every=8, val_windows=4,
-        checkpoint_every=5, compile="no", threads=1, device="cpu",
+        layers=2, heads=2, width=32, context=32, steps=24, warmup=4 / 24, batch_tokens=4 * 32, val_every=8,
+        val_windows=4, checkpoint_every=5, compile="no", threads=1, device="cpu",
     )  # fmt: skip
 
 

@@ -1,49 +1,33 @@
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""The whole stage, on a corpus of a few kilobytes."""
 
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+
+import numpy as np
 import pytest
 import torch
 
-from model import checkpoint
-from model.config import GPT2, TrainingError
-from model.data import Windows
-from model.hardware import choose, has_compiler
-from model.pretrain import MOST_SKIPPED_IN_A_ROW, Training, pretrain
-from pipeline.shards import TokenShards
-
-VOCAB = 257
-CONTENT = (*checkpoint.HASHED, checkpoint.STATE)
-
-SLOW_TRAINING = """
-import sys, time
-from pathlib import Path
-from model.config import PretrainConfig
+from model.config import PretrainConfig, TrainingError
+from model.gpt import GPT
+from model.presets import GPT2
 from model.pretrain import pretrain
-out, work, tokenizer, config, *shards = sys.argv[1:]
-pretrain(out=Path(out), work=Path(work), tokenizer=Path(tokenizer), shards=[Path(part) for part in shards],
-         config=PretrainConfig.model_validate_json(config), progress=lambda *_: time.sleep(0.05))
-"""
+from model.training import checkpoint
+from model.training.hardware import has_compiler
+from model.training.step import Training
 
-
-def content(out):
-    return {name: (out / name).read_bytes() for name in CONTENT}
-
-
-def losses(out):
-    lines = map(json.loads, (out / "report" / "metrics.jsonl").read_text().splitlines())
-    return [(line["step"], line.get("loss"), line.get("val_loss")) for line in lines]
+HOT = {"lr": 1.0, "muon_lr": 1.0, "weight_decay": 5.0, "warmup": 0.9, "schedule": "constant"}
+"""So hot that the loss rises after the first validation."""
 
 
 @pytest.fixture
 def run(shards, tokenizer, tmp_path):
     """Train into a fresh folder; runs that name the same `work` share it."""
 
-    def go(config, work, **options):
+    def go(config, work="work", **options):
         out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
         out.mkdir()
         stats = pretrain(out=out, config=config, shards=shards, tokenizer=tokenizer, work=tmp_path / work, **options)
@@ -53,25 +37,71 @@ def run(shards, tokenizer, tmp_path):
 
 
 @pytest.fixture
-def training(config, shards):
-    def build(**changes):
-        changed = config.model_copy(update={"dtype": "float32", **changes})
-        training = Training.start(changed, VOCAB, choose(changed), "")
-        return training, Windows(TokenShards.open(shards, "train", VOCAB), changed.context, changed.seed)
+def break_weights(monkeypatch):
+    """Let the update of one step leave weights that are finite, but with which no loss is."""
 
-    return build
+    def go(broken):
+        plain = Training.update
+
+        def update(self, share):
+            plain(self, share)
+            if self.state.step + 1 == broken:
+                with torch.no_grad():
+                    for weight in self.model.parameters():
+                        weight *= 1e18
+
+        monkeypatch.setattr(Training, "update", update)
+
+    return go
+
+
+def damage(path):
+    """Flip a bit of a file's last byte."""
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+
+
+def content(out):
+    return {name: (out / name).read_bytes() for name in checkpoint.FILES}
+
+
+def metrics(out):
+    return [json.loads(line) for line in (out / "report" / "metrics.jsonl").read_text().splitlines()]
+
+
+def validations(out):
+    return [line for line in metrics(out) if "val_loss" in line]
 
 
 @pytest.mark.parametrize("changes", [{}, {**GPT2, "optimizer": "adamw", "lr": 3e-3}], ids=["modern", "gpt2"])
 def test_training_learns_and_reports(run, config, changes):
-    out, stats = run(config.model_copy(update=changes), "work")
+    out, stats = run(config.model_copy(update=changes))
     assert stats["rows"] == 24 * 4 * 32
     assert stats["val_loss"] < 4.5  # a uniform guess is ln 257 = 5.5
     assert stats["hardware"]["device"] == "cpu"
-    lines = losses(out)
-    assert [step for step, loss, _ in lines if loss is not None] == list(range(1, 25))
-    assert [step for step, _, val_loss in lines if val_loss is not None] == [8, 16, 24]
-    assert lines[-1][2] == stats["val_loss"]
+    steps = [line for line in metrics(out) if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 25))
+    assert steps[0].keys() == {
+        *("step", "loss", "lr", "grad_norm", "skipped", "spike", "tokens", "seconds", "tokens_per_s"),
+        *("mfu", "memory_mib"),
+    }
+    assert [line["step"] for line in validations(out)] == [8, 16, 24]
+    assert validations(out)[-1] == {"step": 24, "val_loss": stats["val_loss"], "final": True}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"within_documents": True},
+        {"boundary_labels": False},
+        {"dropout": 0.1, "schedule": "wsd", "optimizer": "adamw"},
+        {"kv_heads": 1, "attention": ("local", "full"), "window": 8},
+    ],
+    ids=["documents", "boundaries", "dropout", "shape"],
+)
+def test_every_kind_of_training_learns(run, config, changes):
+    assert run(config.model_copy(update=changes))[1]["val_loss"] < 4.5
 
 
 def test_the_same_training_gives_the_same_bytes(run, config):
@@ -80,30 +110,61 @@ def test_the_same_training_gives_the_same_bytes(run, config):
 
 def test_compiled_training_on_two_threads_gives_the_same_bytes_each_time(run, config):
     """Threads adding to few embeddings: if their order counted, a compiled sum would differ in its last bits."""
-    if not has_compiler(on_gpu=False):
+    if not has_compiler(gpu=False):
         pytest.skip("there is no C++ compiler")
-    settings = {"compile": "yes", "threads": 2, "batch_size": 8, "context": 128, "steps": 6, "warmup_steps": 2}
+    settings = {"compile": "yes", "threads": 2, "batch_tokens": 1024, "context": 128, "steps": 6, "warmup": 0.3}
     many = config.model_copy(update={**settings, "width": 128})
-    weights = {(run(many, f"work-{turn}")[0] / "model.safetensors").read_bytes() for turn in range(3)}
-    assert len(weights) == 1
+    ran = [run(many, f"work-{turn}") for turn in range(3)]
+    assert len({(out / "model.safetensors").read_bytes() for out, _ in ran}) == 1
+    assert all(stats["hardware"]["compiled"] and stats["seconds"]["compile"] > 0 for _, stats in ran)
 
 
-def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(run, config, shards, tokenizer, tmp_path):
-    work = tmp_path / "killed"
-    arguments = [tmp_path, work, tokenizer, config.model_dump_json(), *shards]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, *map(str, arguments)], env=environment)
-    metrics = work / "metrics.jsonl"
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < 13:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    resumed_at = checkpoint.verify(checkpoint.newest(work)[0]).step
-    assert 0 < resumed_at < 24
-    resumed, undisturbed = run(config, "killed")[0], run(config, "undisturbed")[0]
-    assert content(resumed) == content(undisturbed)
-    assert losses(resumed) == losses(undisturbed)
+def test_the_best_checkpoint_is_the_result_where_that_is_asked_for(run, config):
+    hot = config.model_copy(update={"result": "best", **HOT})
+    out, stats = run(hot)
+    *on_the_way, final = validations(out)
+    assert [line["step"] for line in on_the_way] == [8, 16, 24]
+    best = min(on_the_way, key=lambda line: line["val_loss"])
+    assert best["step"] < 24
+    assert stats["result_step"] == final["step"] == best["step"] == checkpoint.verify(out).step
+    assert final["val_loss"] == stats["val_loss"] < on_the_way[-1]["val_loss"]
+
+
+def test_a_best_checkpoint_that_is_damaged_is_forgotten(run, config, tmp_path, caplog):
+    """As if the run had been killed just before its result was written."""
+    hot = config.model_copy(update={"result": "best", **HOT})
+    best = run(hot)[1]["result_step"]
+    damage(checkpoint.at_step(tmp_path / "work", best) / checkpoint.WEIGHTS)
+    stats = run(hot)[1]
+    assert best < stats["result_step"] == 24
+    assert "was the best" in caplog.text
+
+
+def test_minutes_end_a_training_and_keep_their_number_of_steps(run, config, tmp_path):
+    timed = config.model_copy(update={"minutes": 0.01, "steps": None})
+    stop = {"on": True}
+
+    def once(done, _total, _text):
+        if stop["on"] and done == 2:
+            stop["on"] = False
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingError, match="stopped by SIGTERM"):
+        run(timed, progress=once)
+    settled = checkpoint.verify(checkpoint.newest(tmp_path / "work")[0]).steps
+    assert settled > 2
+    assert run(timed)[1]["steps"] == settled
+
+
+def test_a_checkpoint_is_there_before_its_validation_begins(run, config, tmp_path):
+    there = {}
+
+    def look(done, _total, text):
+        if text.startswith("validating"):
+            there[done] = checkpoint.at_step(tmp_path / "work", done).is_dir()
+
+    run(config, progress=look)
+    assert there == {8: True, 16: True, 24: True}
 
 
 def test_a_signal_saves_a_checkpoint_and_says_so(run, config, tmp_path):
@@ -117,56 +178,129 @@ def test_a_signal_saves_a_checkpoint_and_says_so(run, config, tmp_path):
     assert content(run(config, "stopped")[0]) == content(run(config, "undisturbed")[0])
 
 
-def test_a_checkpoint_of_other_data_or_settings_is_refused(run, config, shards, tokenizer, tmp_path):
-    run(config, "work")
-    with pytest.raises(TrainingError, match="other settings"):
-        run(config.model_copy(update={"lr": 1e-4}), "work")
-    with pytest.raises(TrainingError, match="other data"):
+def test_other_data_or_settings_are_refused(run, config, shards, tokenizer, tmp_path):
+    run(config)
+    with pytest.raises(TrainingError, match="with other settings"):
+        run(config.model_copy(update={"lr": 1e-4}))
+    with pytest.raises(TrainingError, match=r"other data: remove .*work to train from the beginning\."):
         pretrain(out=tmp_path, config=config, shards=shards[:1], tokenizer=tokenizer, work=tmp_path / "work")
 
 
-def test_micro_batches_change_rounding_only(training):
-    results = []
-    for micro_batches in (1, 4):
-        run, windows = training(micro_batches=micro_batches)
-        metrics = run.step(windows, run.model.loss)
-        results.append((metrics["loss"], metrics["grad_norm"]))
-    assert results[0] == pytest.approx(results[1], rel=1e-5)
+def test_a_loss_that_stays_not_finite_ends_the_training_and_names_the_last_good_checkpoint(run, config, monkeypatch):
+    """The weights are finite and the loss is not: as when a product overflows."""
+    plain = Training.gradients
+
+    def break_after_six_steps(self, position):
+        loss, norm = plain(self, position)
+        return (math.inf, norm) if position >= 6 * 4 else (loss, norm)
+
+    monkeypatch.setattr(Training, "gradients", break_after_six_steps)
+    with pytest.raises(TrainingError, match=r"5 steps in a row, up to step 11: .* checkpoint is .*step-000000005\."):
+        run(config)
 
 
-def test_a_step_that_is_not_finite_changes_no_weight_and_is_counted(training):
-    run, windows = training()
-    run.step(windows, run.model.loss)
-    before = [weight.clone() for weight in run.model.parameters()]
-    metrics = run.step(windows, lambda *batch: run.model.loss(*batch) * float("nan"))
-    assert all(torch.equal(old, new) for old, new in zip(before, run.model.parameters(), strict=True))
-    assert (metrics["skipped"], metrics["loss"]) == (True, None)
-    assert (run.state.step, run.state.position, run.state.skipped) == (2, 8, 1)
-    run.step(windows, run.model.loss)
-    assert run.state.skipped_in_a_row == 0
+def test_a_checkpoint_that_no_finite_step_came_after_is_put_aside(run, config, tmp_path, break_weights, monkeypatch):
+    often = config.model_copy(update={"checkpoint_every": 1})
+    break_weights(10)
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=r"up to step 15: .* the last good checkpoint is .*step-000000009\."):
+            run(often)
+        assert (tmp_path / "work" / "damaged-step-000000010").is_dir()
+    monkeypatch.undo()
+    assert content(run(often)[0]) == content(run(often, "undisturbed")[0])
 
 
-def test_many_steps_in_a_row_that_are_not_finite_end_the_training(training):
-    run, windows = training()
-    broken = lambda *batch: run.model.loss(*batch) * float("inf")  # noqa: E731
-    for _ in range(MOST_SKIPPED_IN_A_ROW):
-        run.step(windows, broken)
-    with pytest.raises(TrainingError, match=r"not finite at 6 steps in a row.*lower pretrain.lr"):
-        run.step(windows, broken)
+def test_a_result_whose_loss_is_not_finite_is_an_error_and_the_next_run_goes_on_before_it(
+    run, config, tmp_path, break_weights, monkeypatch
+):
+    break_weights(24)
+    with pytest.raises(TrainingError, match=r"after step 24, is not finite: .* checkpoint is .*step-000000020\."):
+        run(config)
+    last = (tmp_path / "work" / "metrics.jsonl").read_text().splitlines()[-1]
+    assert last == '{"step": 24, "val_loss": null, "final": true}'
+    monkeypatch.undo()
+    assert content(run(config)[0]) == content(run(config, "undisturbed")[0])
 
 
-def test_clipping_bounds_the_gradient(training):
-    run, windows = training(clip=1e-3)
-    assert run.step(windows, run.model.loss)["grad_norm"] > 1e-3
+def test_a_validation_on_the_way_that_is_not_finite_is_null(run, config, tmp_path, break_weights):
+    break_weights(8)
+    with pytest.raises(TrainingError, match="up to step 13"):
+        run(config)
+    assert '{"step": 8, "val_loss": null}' in (tmp_path / "work" / "metrics.jsonl").read_text().splitlines()
+
+
+def test_a_signal_while_steps_are_not_finite_says_that_nothing_is_saved(run, config, tmp_path, break_weights):
+    def terminate(done, _total, _text):
+        if done == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    break_weights(10)
+    with pytest.raises(TrainingError, match=r"SIGTERM at step 12 of 24, and no checkpoint is saved"):
+        run(config, progress=terminate)
+    assert not checkpoint.at_step(tmp_path / "work", 12).exists()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["step", "validation"])
+@pytest.mark.parametrize(("rows", "advice"), [(2, "micro_batch_tokens"), (1, "context")])
+def test_a_gpu_whose_memory_is_full_is_one_sentence(run, config, monkeypatch, training, rows, advice):
+    """With what torch raises then; no test fills a GPU."""
+    plain = GPT.loss
+
+    def loss(self, *batch):
+        if self.training == training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.14 GiB.")
+        return plain(self, *batch)
+
+    monkeypatch.setattr(GPT, "loss", loss)
+    with pytest.raises(TrainingError, match=rf"too small for {rows * 32} tokens at once: lower pretrain\.{advice}"):
+        run(config.model_copy(update={"micro_batch_tokens": rows * 32}))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_id_beyond_the_vocabulary_is_one_sentence(config, shards, tokenizer, tmp_path, split):
+    part = shutil.copytree(shards[0], tmp_path / "part")
+    ids = np.fromfile(part / f"{split}.bin", np.uint16)
+    ids[len(ids) // 2] = 65_535
+    ids.tofile(part / f"{split}.bin")
+    with pytest.raises(TrainingError, match=r"token shards hold the id 65,535, but the vocabulary has 257 ids"):
+        pretrain(out=tmp_path, config=config, shards=[part], tokenizer=tokenizer, work=tmp_path / "work")
+
+
+def test_a_missing_tracker_is_told_before_the_model_is_compiled(run, config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    heard = []
+    with pytest.raises(TrainingError, match='"wandb", which is not installed'):
+        run(
+            config.model_copy(update={"trackers": ("wandb",), "compile": "yes"}),
+            progress=lambda *told: heard.append(told),
+        )
+    assert heard == []
+
+
+def test_a_report_comes_with_what_tensorboard_wrote(run, config):
+    pytest.importorskip("tensorboard")
+    out, _ = run(config.model_copy(update={"trackers": ("tensorboard",)}))
+    assert list((out / "report" / "tensorboard").glob("events.*"))
 
 
 def test_too_few_tokens_are_one_sentence(run, config):
+    long = PretrainConfig.model_validate({**config.model_dump(), "context": 100_000, "batch_tokens": 100_000})
     with pytest.raises(TrainingError, match=r"training split has [\d,]+ tokens, fewer than"):
-        run(config.model_copy(update={"context": 100_000}), "work")
+        run(long)
 
 
-def test_a_missing_gpu_is_one_sentence(run, config):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(TrainingError, match="torch finds none"):
-        run(config.model_copy(update={"device": "cuda"}), "work")
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_what_two_processes_began_one_ends_as_if_it_had_been_alone(run, config, kind):
+    def terminate(done, _total, text):
+        if done == 7 and text.startswith("loss"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    exact = config.model_copy(update={"dtype": "float32"})
+    with pytest.raises(TrainingError, match=r"stopped by SIGTERM at step \d+ of 24"):
+        run(exact.model_copy(update={"processes": 2, "parallel": kind}), "two", progress=terminate)
+    (resumed, together), (alone, stats) = run(exact, "two"), run(exact, "one")
+    assert together["val_loss"] == pytest.approx(stats["val_loss"], rel=1e-3)
+    for mine, other in zip(metrics(resumed), metrics(alone), strict=True):
+        assert mine["step"] == other["step"]
+        assert mine.get("loss", 0.0) == pytest.approx(other.get("loss", 0.0), rel=1e-3)

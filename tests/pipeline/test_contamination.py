@@ -137,6 +137,20 @@ def test_ten_thousand_items_with_one_beginning_are_looked_for_in_seconds(tmp_pat
     assert all(row["overlap"] < 0.5 for row in found[20:])
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("pairs", ["sentence_good", "sentence_bad"]), ("choices", ["query", "choices"])],
+)
+def test_all_that_a_benchmark_asks_is_looked_for(name: str, fields: list[str]) -> None:
+    path = Path(__file__).resolve().parents[2] / f"data/demo/{name}.jsonl"
+    found = {(passage.id, passage.text) for passage in read_passages(path)}
+    items = [json.loads(line) for line in path.read_text().splitlines()]
+    for item in items:
+        values = [item[field] for field in fields]
+        texts = [text for value in values for text in ([value] if isinstance(value, str) else value)]
+        assert {(item["id"], text) for text in texts} <= found
+
+
 def test_without_sets_nothing_overlaps(tmp_path: Path) -> None:
     assert measure(tmp_path, [PASSAGE], {}) == [{"overlap": 0.0, "set": None, "item": None}]
 

@@ -90,7 +90,6 @@ EVALUATION = {
             "text": "number of items in the list & raise ValueError\nif the value is not present.\n" * 6,
         },
     ],
-    "sets": {"lambada.jsonl": {"documents": 200, "tokens": 15_220, "bytes": 66_404, "bits_per_byte": 2.4471}},
     "validation": {
         "val_loss": 2.1984,
         "token_perplexity": 9.0106,
@@ -239,7 +238,6 @@ def test_the_page_is_well_formed_and_asks_for_nothing_outside_itself(page: str) 
         "Perplexity per word",
         "0.9011 to 0.9459",
         "calibration error",
-        "lambada.jsonl",
         "Python's library",
         "0.14.0",
         "threshold",

@@ -121,6 +121,10 @@ def test_a_200_supersedes_even_where_it_gives_no_document(tmp_path: Path) -> Non
     assert history(tmp_path, Visit(U), not_there(U, 200, "not_html")) == ["superseded"]
 
 
+def test_a_purged_version_does_not_bring_back_the_one_before_it(tmp_path: Path) -> None:
+    assert history(tmp_path, Visit(U), not_there(U, 200, "purged")) == ["superseded"]
+
+
 def test_a_200_supersedes_even_where_it_is_then_filtered(tmp_path: Path) -> None:
     assert history(tmp_path, Visit(U), Visit(U, language=("de", 0.9, False))) == ["superseded", "language"]
 

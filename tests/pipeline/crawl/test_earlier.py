@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from pipeline.crawl.earlier import Earlier
 from pipeline.crawl.seal import INDEX, URL_INDEX
@@ -42,8 +43,9 @@ def test_a_page_is_known_by_its_latest_validators_and_the_day_it_was_stored(tmp_
     assert earlier.page("http://a.example/w") is None
 
 
-def test_a_page_that_became_something_else_is_not_asked_for_conditionally(tmp_path: Path) -> None:
-    earlier = snapshots(tmp_path, [row(U, "stored", 200)], [row(U, "not_html", 200)])
+@pytest.mark.parametrize("outcome", ["not_html", "purged"])
+def test_a_page_that_became_something_else_is_not_asked_for_conditionally(tmp_path: Path, outcome: str) -> None:
+    earlier = snapshots(tmp_path, [row(U, "stored", 200)], [row(U, outcome, 200)])
     assert earlier.page(U) is None
 
 

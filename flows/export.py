@@ -1,0 +1,138 @@
+"""Take a model or its corpus elsewhere: a folder that Hugging Face opens, or the files of nanoGPT and llm.c.
+
+A folder appears whole or not at all: it is written aside, brought to disk, and renamed.
+"""
+
+import argparse
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows import options as kinds
+from flows.display import Display
+from flows.models import Latest, Model, existing_store, model_in, newest
+from pipeline import export
+from pipeline.config import BadInput
+from pipeline.engine.store import Artifact, Store, flush
+from pipeline.shards import Split, end_of_text, load_encoding
+
+
+def arguments(added: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    kinds.with_store(added)
+    where = added.add_mutually_exclusive_group(required=True)
+    where.add_argument("--hf", type=Path, metavar="FOLDER", help="the model and its tokenizer, for Hugging Face")
+    where.add_argument("--nanogpt", type=Path, metavar="FOLDER", help="the corpus as nanoGPT's train.bin and val.bin")
+    where.add_argument("--llmc", type=Path, metavar="FOLDER", help="the corpus as llm.c's files")
+    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the newest results of this config")
+    added.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="with --hf: this checkpoint's model")
+
+
+def run(options: argparse.Namespace, display: Display) -> int:
+    """Write one of the three and print where it is."""
+    if options.checkpoint and not options.hf:
+        raise BadInput("--checkpoint says which model to export, so it goes with --hf alone.")
+    if options.checkpoint:
+        facts = to_hugging_face(model_in(options.checkpoint, options.store, options.config), options.hf)
+    else:
+        store = existing_store(options.store)
+        name, latest = newest(store, options.config)
+        if options.hf:
+            tokenizer, model = (_artifact(store, latest, stage).path for stage in ("tokenizer", "pretrain"))
+            facts = to_hugging_face(Model(name, model, tokenizer), options.hf)
+        else:
+            to = to_nanogpt if options.nanogpt else to_llmc
+            facts = to(store, latest, options.nanogpt or options.llmc)
+    for fact in facts:
+        display.note(fact)
+    print(options.hf or options.nanogpt or options.llmc)  # noqa: T201  (the command's result)
+    return 0
+
+
+def to_hugging_face(model: Model, folder: Path) -> list[str]:
+    """A model with its tokenizer; tells what was written, a line a fact."""
+    from model.config import TrainingError
+    from model.folder import open_folder, write_tokenizer
+    from model.huggingface import weights as hf
+    from model.huggingface.tokenizer import export_tokenizer
+
+    try:
+        with written_aside(folder) as aside, tempfile.TemporaryDirectory(prefix="gptmill-") as ours:
+            gpt, encoding = open_folder(model.folder, model.tokenizer)
+            hf.save(gpt, aside, end_of_text(encoding))
+            write_tokenizer(model.tokenizer, Path(ours))
+            export_tokenizer(Path(ours), aside, gpt.config.context)
+    except TrainingError as error:
+        raise BadInput(str(error)) from error
+    return [f"A model of {gpt.parameter_count():,} parameters and its tokenizer of {encoding.n_vocab:,} ids."]
+
+
+def to_nanogpt(store: Store, latest: Latest, folder: Path) -> list[str]:
+    """The corpus as nanoGPT's train.bin and val.bin; tells what was written, a line a fact."""
+    parts, vocab_size = _corpus(store, latest)
+    with written_aside(folder) as aside:
+        written = export.nanogpt(parts, vocab_size, aside)
+    return _facts(written, vocab_size, export.NANOGPT_VOCABULARY, "nanoGPT, where there is no meta.pkl,")
+
+
+def to_llmc(store: Store, latest: Latest, folder: Path) -> list[str]:
+    """The corpus as llm.c's files; tells what was written, a line a fact."""
+    parts, vocab_size = _corpus(store, latest)
+    with written_aside(folder) as aside:
+        written = export.llmc(parts, vocab_size, aside)
+    return _facts(written, vocab_size, export.LLMC_VOCABULARY, "llm.c")
+
+
+def _corpus(store: Store, latest: Latest) -> tuple[list[Path], int]:
+    encoding = load_encoding(_artifact(store, latest, "tokenizer").path)
+    return [part.folder for part in _artifact(store, latest, "pack").parts], encoding.n_vocab
+
+
+def _facts(written: dict[Split, int], vocab_size: int, expected: int, reader: str) -> list[str]:
+    counts = " and ".join(f"{count:,} for {split}" for split, count in written.items())
+    facts = [f"Tokens: {counts}, of a vocabulary of {vocab_size:,}."]
+    if vocab_size > expected:
+        facts.append(f"{reader} builds models of {expected:,} ids, too few for this vocabulary.")
+    return facts
+
+
+def _artifact(store: Store, latest: Latest, stage: str) -> Artifact:
+    """The latest artifact of a stage, all its files being there; BadInput otherwise."""
+    artifact = store.load(stage, latest[stage]["key"]) if stage in latest else None
+    if artifact is None:
+        raise BadInput(f"There is no result of {stage} in {store.root} to export: gptmill run makes one.")
+    damaged = store.damage(artifact.path, artifact.manifest)
+    if damaged:
+        raise BadInput(f"{damaged[0].file} {damaged[0].problem}: gptmill run makes it again.")
+    return artifact
+
+
+@contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end; BadInput where that holds something already."""
+    refuse_filled(folder)
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    aside = parent / f".{folder.name}.{secrets.token_hex(4)}"
+    aside.mkdir()
+    try:
+        yield aside
+        for path in [*aside.iterdir(), aside]:
+            flush(path)
+        aside.rename(folder)
+        flush(parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def refuse_filled(folder: Path) -> None:
+    """BadInput where a folder to be written holds something already, or is the current one, which cannot be renamed."""
+    if folder.is_dir() and folder.samefile(Path.cwd()):
+        raise BadInput(f"{folder} is the folder that you are in: give one that is not there yet.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise BadInput(f"{folder} is not empty: give a folder that is not there yet.")
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file: give a folder that is not there yet.")

@@ -1,0 +1,174 @@
+"""The runs of a store: what each did, and the names that people give them.
+
+A run's log says which artifact each of its stages gave, made or found. A name keeps that list beside the config's
+latest artifacts; what it names is kept by `gc`.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import BadInput
+from pipeline.corpus import Corpus
+from pipeline.engine import locks
+from pipeline.engine.store import Artifact, Store, read_object, write_atomically
+
+LATEST = "latest"
+"""The name that every config's newest artifacts have; no run can be called so."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: `stages` holds what its log says of each stage that it did or found done, in their order.
+
+    `started` is in seconds since the epoch; `seconds` is None and `status` "unended" where the log has no end: the run
+    goes on, or was killed.
+    """
+
+    id: str
+    config: str
+    started: float
+    status: str
+    seconds: float | None
+    arguments: tuple[str, ...]
+    stages: dict[str, Row] = field(repr=False)
+    names: tuple[str, ...] = ()
+
+    @property
+    def ran(self) -> list[str]:
+        """The stages that did work."""
+        return [stage for stage, row in self.stages.items() if row["status"] == "run"]
+
+
+def runs(store: Store) -> list[Run]:
+    """All runs that left a log, newest first."""
+    named: dict[str, list[str]] = {}
+    for path, reference in _names(store):
+        named.setdefault(reference["run"], []).append(path.stem)
+    found = [_read(path, named) for path in (store.root / "runs").glob("*.jsonl")]
+    return sorted((run for run in found if run is not None), key=lambda run: (run.started, run.id), reverse=True)
+
+
+def find_run(store: Store, wanted: str | None, *stages: str) -> Run:
+    """The run of that name or id (or its beginning); without one, the newest that has all of these stages.
+
+    BadInput where there is none, or where it lacks one of the stages.
+    """
+    known = runs(store)
+    if wanted is None:
+        for run in known:
+            if run.stages.keys() >= set(stages) and all(_there(store, run, stage) for stage in stages):
+                return run
+        raise BadInput(f"No run in {store.root} has got as far as {stages[-1]}: gptmill run goes on.")
+    matching = [run for run in known if wanted in run.names] or [run for run in known if run.id.startswith(wanted)]
+    if len(matching) != 1:
+        problem = "is the beginning of several runs" if matching else "is no run"
+        raise BadInput(f"{wanted} {problem} of this store: gptmill runs lists them with their names.")
+    for stage in stages:
+        if stage not in matching[0].stages:
+            raise BadInput(f"The run {wanted} did not get as far as {stage}: take another, or run again.")
+        if not _there(store, matching[0], stage):
+            raise BadInput(f"What {stage} gave in the run {wanted} is no longer in the store: take a later run.")
+    return matching[0]
+
+
+def artifacts(store: Store, run: Run) -> dict[str, Artifact]:
+    """The artifacts of a run that are still in the store, by stage; snapshots are not among them."""
+    loaded = {stage: store.load(stage, row["key"]) for stage, row in run.stages.items()}
+    return {stage: artifact for stage, artifact in loaded.items() if artifact is not None}
+
+
+def corpus_of(store: Store, run: Run) -> Corpus:
+    """The corpus that a run made or found, as far as it got."""
+    found = artifacts(store, run)
+    logged = run.stages.get("scrape", {}).get("snapshots")
+    names = dict.fromkeys(f"snapshots/{part.snapshot}" for part in found["extract"].parts)
+    return Corpus(found, tuple(store.root / name for name in (names if logged is None else logged)))
+
+
+def refuse_name(store: Store, name: str) -> None:
+    """BadInput where a run cannot be given this name."""
+    if not name or name == LATEST or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        raise BadInput(f"{name!r} cannot name a run: take letters, digits, - _ and ., but not {LATEST!r}.")
+    taken = {path.stem: reference["run"] for path, reference in _names(store)}
+    if name in taken:
+        raise BadInput(f"{name} is the name of the run {taken[name]}: gptmill runs --forget {name} frees it.")
+
+
+def give_name(store: Store, run: Run, name: str) -> None:
+    """Name a run, so that it is found by it and its artifacts are kept; BadInput where the name is taken."""
+    with locks.held(store.root / "locks" / f"refs-{run.config}.lock"):
+        refuse_name(store, name)
+        stages = {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in run.stages.items()}
+        text = json.dumps({"run": run.id, "stages": stages}, indent=1, sort_keys=True)
+        write_atomically(store.root / "refs" / run.config / f"{name}.json", text)
+
+
+def forget_name(store: Store, name: str) -> None:
+    """Take a name back; BadInput where there is no such name."""
+    paths = [path for path, _ in _names(store) if path.stem == name]
+    if not paths:
+        raise BadInput(f"No run is called {name}: gptmill runs lists the names.")
+    for path in paths:
+        path.unlink()
+
+
+def as_json(run: Run) -> Row:
+    """The fields that scripts rely on."""
+    return {
+        "run": run.id,
+        "names": list(run.names),
+        "config": run.config,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
+        "seconds": run.seconds,
+        "status": run.status,
+        "ran": run.ran,
+        "cached": [stage for stage, row in run.stages.items() if row["status"] == "cached"],
+        "arguments": list(run.arguments),
+    }
+
+
+def line(row: Row) -> str:
+    """A run for people, from what `as_json` says of it."""
+    took = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
+    made = ", ".join(row["ran"]) if row["cached"] else f"all {len(row['ran'])} stages"
+    told = f"{made or 'nothing'} ran" if row["ran"] or row["cached"] else "nothing done"
+    names = f"  [{', '.join(row['names'])}]" if row["names"] else ""
+    return f"{row['run']:<24} {row['started']:<21} {row['config']:<14} {row['status']:<8} {took:>9}  {told}{names}"
+
+
+def _names(store: Store) -> list[tuple[Path, Row]]:
+    """The file of each name, and what it says."""
+    found = [(path, read_object(path)) for path in sorted((store.root / "refs").glob("*/*.json"))]
+    return [(path, reference) for path, reference in found if path.stem != LATEST and "run" in reference]
+
+
+def _there(store: Store, run: Run, stage: str) -> bool:
+    return stage == "scrape" or store.manifest(stage, run.stages[stage]["key"]) is not None
+
+
+def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
+    """The run that a log tells of; None where it holds no start. A line cut off by a kill is left out."""
+    start: Row | None = None
+    end: Row = {}
+    stages: dict[str, Row] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["event"] == "start":
+            start = row
+        elif row["event"] == "stage":
+            stages[row["stage"]] = row
+        elif row["event"] == "end":
+            end = row
+    if start is None:
+        return None
+    arguments = tuple(start.get("arguments", ()))
+    seconds, names = end.get("seconds"), tuple(named.get(path.stem, ()))
+    return Run(path.stem, start["config"], start["at"], end.get("status", "unended"), seconds, arguments, stages, names)

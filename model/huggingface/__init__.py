@@ -1,0 +1,1 @@
+"""Models and tokenizers in the form of Hugging Face, both ways."""

@@ -1,0 +1,82 @@
+"""Work ahead: what follows a part is begun as soon as the part is there, and nothing that is not wanted."""
+
+import pytest
+
+from flows import stages
+from flows.config import load_config
+from flows.display import Display
+from flows.plan import Mill
+from flows.session import Selection, Session
+from pipeline.engine.resolve import shard_keys
+from pipeline.engine.store import Store
+
+CONFIG = """
+[scrape]
+segment_bytes = 1
+[[scrape.sources]]
+name = "texts"
+paths = ["{folder}/*.txt"]
+[evaluate]
+sets = []
+[pretrain]
+"""
+
+
+@pytest.fixture
+def mill(tmp_path):
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.txt").write_text(f"This is the text of the file that is called {name}, and no other.\n")
+    (tmp_path / "mill.toml").write_text(CONFIG.format(folder=tmp_path))
+    return Mill(Store(tmp_path / "store"), load_config(tmp_path / "mill.toml"))
+
+
+def session_of(mill, jobs=2, **selection):
+    return Session(mill, Selection(mill, **selection), jobs, Display())
+
+
+def begun(session, stage, section, **inputs):
+    """Which parts of a map stage have been begun ahead."""
+    request = session.mill.request(stage, section, getattr(session.mill.config, section), inputs)
+    return [session.workers.has_begun(stage.name, key) for key in shard_keys(request)]
+
+
+def extracted(session):
+    pages, _, _ = session.do(stages.SCRAPE, "scrape", session.mill.config.scrape, {})
+    return session.do(stages.EXTRACT, "extract", session.mill.config.extract, {"pages": pages})[0]
+
+
+def test_given_files_are_read_and_their_extraction_begun_while_prefect_starts(mill):
+    with session_of(mill) as session:
+        session.use_wait()
+        pages, status, reasons = session.do(stages.SCRAPE, "scrape", mill.config.scrape, {})
+        assert begun(session, stages.EXTRACT, "extract", pages=pages) == [True] * 3
+    assert (status, reasons) == ("run", ["never run: source texts has no sealed snapshot"])
+
+
+def test_the_parts_of_later_stages_are_begun_as_those_before_come_in(mill):
+    with session_of(mill) as session:
+        documents = extracted(session)
+        for stage, section in ((stages.QUALITY, "quality"), (stages.SIGNATURES, "signatures")):
+            assert begun(session, stage, section, documents=documents) == [True] * 3
+
+
+def test_a_stage_that_is_not_wanted_or_forced_is_not_begun_ahead(mill):
+    with session_of(mill, until="quality", force="quality") as session:
+        documents = extracted(session)
+        for stage, section in ((stages.QUALITY, "quality"), (stages.SIGNATURES, "signatures")):
+            assert begun(session, stage, section, documents=documents) == [False] * 3
+
+
+def test_one_job_begins_nothing_ahead(mill):
+    with session_of(mill, jobs=1) as session:
+        session.use_wait()
+        assert begun(session, stages.QUALITY, "quality", documents=extracted(session)) == [False] * 3
+
+
+def test_files_that_cannot_be_read_fail_at_their_turn(mill, tmp_path):
+    for path in tmp_path.glob("*.txt"):
+        path.write_bytes(b"")
+    with session_of(mill) as session:
+        session.use_wait()
+        with pytest.raises(Exception, match="hold no page or text"):
+            session.do(stages.SCRAPE, "scrape", mill.config.scrape, {})

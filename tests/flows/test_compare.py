@@ -1,0 +1,114 @@
+"""`gptmill compare`: two models side by side in the terminal and as a page."""
+
+import json
+
+import pytest
+import torch
+from markupsafe import escape
+
+from flows.cli import main
+from model.folder import open_folder
+from model.presets import GPT2
+from tests.flows.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two checkpoints of different shapes, with their tokenizers."""
+    for name, shape in (("modern", {}), ("gpt2", {"shape": GPT2})):
+        (tmp_path / name).mkdir()
+        write_checkpoint(tmp_path / name, **shape)
+        write_tokenizer(tmp_path / name)
+    return tmp_path / "modern", tmp_path / "gpt2"
+
+
+@pytest.fixture
+def compare(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def go(*arguments):
+        assert main(["compare", *map(str, arguments)]) == 0
+        return capsys.readouterr().out
+
+    return go
+
+
+def row(table, what):
+    """The two values of a fact."""
+    (line,) = [line for line in table.splitlines() if line.startswith(what)]
+    return [value.strip() for value in line.removeprefix(what).split("  ") if value.strip()]
+
+
+def test_facts_stand_side_by_side(compare, folders):
+    table = compare(*folders, "--max-tokens", 4)
+    assert row(table, "parameters") == [f"{open_folder(folder).model.parameter_count():,}" for folder in folders]
+    assert row(table, "context") == ["16 tokens", "16 tokens"]
+    assert row(table, "parts") == ["rotary positions, rmsnorm, swiglu", "learned positions, layernorm, gelu"]
+
+
+def test_both_write_what_generate_writes_for_the_same_prompt_and_seed(compare, folders, capsys):
+    table = compare(*folders, "--prompt", "ab", "--seed", 3, "--samples", 2, "--max-tokens", 6, "--top-p", 0.9)
+    assert [table.count(how) for how in ("greedy", "seed 3", "seed 4", "seed 5")] == [1, 1, 1, 0]
+    page = folders[0].parent / "page.html"
+    compare(*folders, "--prompt", "ab", "--seed", 4, "--max-tokens", 6, "--top-p", 0.9, "--html", page)
+    for folder in folders:
+        options = ("--checkpoint", folder, "--seed", 4, "--max-tokens", 6, "--top-p", 0.9)
+        assert main(["generate", "ab", *map(str, options)]) == 0
+        written = capsys.readouterr().out.removesuffix("\n").removeprefix("ab")
+        assert str(escape(written)) in page.read_text(encoding="utf-8")
+
+
+def test_a_text_is_scored_by_both_and_a_model_is_as_good_as_itself(compare, folders, tmp_path):
+    (tmp_path / "notes.txt").write_text("The mill turns. " * 10)
+    table = compare(folders[0], folders[0], "--text", tmp_path / "notes.txt", "--max-tokens", 2)
+    first, second = row(table, "bits per byte of notes.txt")
+    assert first == second
+    assert 5 < float(first) < 12
+
+
+def test_prompts_come_from_a_file_of_lines_or_of_examples(compare, folders, tmp_path):
+    (tmp_path / "prompts.txt").write_text("one two\n\nthree\n")
+    (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "four\nfive", "answer": "six"}))
+    lines = compare(*folders, "--prompts", tmp_path / "prompts.txt", "--max-tokens", 2)
+    assert lines.index("'one two'") < lines.index("'three'")
+    assert r"'four\nfive'" in compare(*folders, "--prompts", tmp_path / "data.jsonl", "--max-tokens", 2)
+
+
+def test_what_is_known_of_a_training_is_told_and_what_is_not_is_a_dash(compare, folders, tmp_path):
+    lines = [{"prompt": f"{number}?", "answer": " yes"} for number in range(30)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    tune = ("--out", tmp_path / "tuned", "--base", folders[0], "--steps", 2, "--held-out", 0.3, "--batch-tokens", 32)
+    assert main(["finetune", *map(str, (tmp_path / "data.jsonl", *tune))]) == 0
+    assert main(["export", "--hf", str(tmp_path / "hf"), "--checkpoint", str(tmp_path / "tuned")]) == 0
+    table = compare(tmp_path / "tuned", tmp_path / "hf", "--max-tokens", 2)
+    assert row(table, "steps") == ["2", "–"]
+    assert row(table, "tokens seen") == ["64", "–"]
+    loss, unknown = row(table, "own held-out loss")
+    assert 0 < float(loss.removesuffix(" nats a token")) < 10
+    assert unknown == "–"
+
+
+def test_the_page_is_whole_by_itself_and_shows_texts_as_texts(compare, folders, tmp_path):
+    compare(*folders, "--prompt", "<script>alert(1)</script>", "--max-tokens", 2, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_model_of_a_store_can_be_named(compare, store, folders):  # noqa: F811
+    table = compare("small", folders[0], "--store", store.root, "--max-tokens", 2)
+    assert "small" in table.splitlines()[0]
+    assert "latest (small)" in compare("latest", "small", "--store", store.root, "--max-tokens", 2).splitlines()[0]
+
+
+def test_a_name_that_nothing_has_is_one_sentence(store, folders, capsys):  # noqa: F811
+    assert main(["compare", str(folders[0]), "bread", "--store", str(store.root)]) == 2
+    told = capsys.readouterr().err
+    assert "bread is no folder and no config with results" in told
+    assert told.count("\n") == 1

@@ -1,0 +1,71 @@
+"""Two snapshots side by side: pages gained, lost, changed and kept, and what became of those lost."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.crawl.seal import INDEX, URL_INDEX
+from pipeline.diff import figures, snapshots
+from pipeline.documents import write_table
+
+
+def snapshot(folder: Path, rows: dict[str, tuple[str, str | None]]) -> Path:
+    """A url index with these URLs, each with its outcome and payload digest."""
+    folder.mkdir(parents=True)
+    full = [
+        dict.fromkeys(URL_INDEX.names) | {"url": url, "outcome": outcome, "payload_digest": digest, "status": 200}
+        for url, (outcome, digest) in sorted(rows.items())
+    ]
+    write_table(pa.Table.from_pylist(full, URL_INDEX), folder / INDEX)
+    return folder
+
+
+def compared(folder: Path, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    return snapshots(snapshot(folder / "s" / "0000", before), snapshot(folder / "s" / "0001", after), None)
+
+
+def test_pages_are_gained_lost_changed_or_kept_and_the_lost_say_why(tmp_path: Path) -> None:
+    a, b = "http://a.example", "http://b.example"
+    before = {
+        f"{a}/1": ("stored", "1"),
+        f"{a}/2": ("stored", "2"),
+        f"{a}/3": ("stored", "3"),
+        f"{a}/4": ("stored", "4"),
+    }
+    after = {f"{a}/1": ("revisit", "1"), f"{a}/2": ("stored", "new"), f"{a}/3": ("http_404", None), b: ("stored", "5")}
+    told = compared(tmp_path, before, after)
+    sizes = {name: told[name]["documents"] for name in ("before", "after", "gained", "lost", "changed", "unchanged")}
+    assert sizes == {"before": 4, "after": 3, "gained": 1, "lost": 2, "changed": 1, "unchanged": 1}
+    assert told["lost_because"] == {"http_404": 1, "not met": 1}
+    assert (told["hosts_gained"], told["hosts_lost"]) == (["b.example"], [])
+    assert told["hosts_moved"][0] == {"host": "a.example", "before": 4, "after": 2}
+
+
+indexes = st.dictionaries(
+    st.sampled_from([f"http://{host}.example/{page}" for host in "abc" for page in range(3)]),
+    st.tuples(st.sampled_from(["stored", "revisit", "http_404", "robots"]), st.sampled_from(["1", "2"])),
+)
+
+
+@given(before=indexes, after=indexes)
+def test_the_other_way_round_gained_is_lost_and_the_counts_add_up(
+    before: Any, after: Any, tmp_path_factory: Any
+) -> None:
+    there = compared(tmp_path_factory.mktemp("there"), before, after)
+    back = compared(tmp_path_factory.mktemp("back"), after, before)
+    for one, other in (("gained", "lost"), ("before", "after"), ("changed", "changed"), ("unchanged", "unchanged")):
+        assert there[one] == back[other]
+    assert there["hosts_gained"] == back["hosts_lost"]
+    size = {name: there[name]["documents"] for name in ("before", "after", "gained", "lost", "changed", "unchanged")}
+    assert size["before"] == size["lost"] + size["changed"] + size["unchanged"]
+    assert size["after"] == size["gained"] + size["changed"] + size["unchanged"]
+    assert sum(there["lost_because"].values()) == size["lost"]
+
+
+def test_only_figures_that_both_have_and_that_moved_are_told() -> None:
+    before = {"validation": {"bits_per_byte": 1.5, "documents": 5, "interval": [1, 2]}, "only_here": 1}
+    after = {"validation": {"bits_per_byte": 1.4, "documents": 5, "interval": [1, 3]}, "only_there": 1}
+    assert figures(before, after) == [{"name": "validation.bits_per_byte", "before": 1.5, "after": 1.4}]
