@@ -17,7 +17,7 @@ from model.evaluation.task_files import read_task
 from model.evaluation.tasks import evaluate_task
 from pipeline.shards import load_encoding
 from tests.model.conftest import END, VOCAB
-from tests.model.test_tasks import ITEMS
+from tests.model.evaluation.test_tasks import ITEMS
 
 needs_harness = pytest.mark.skipif(
     find_spec("lm_eval") is None, reason="lm-evaluation-harness is not installed (extra lm-eval)"

@@ -123,7 +123,7 @@ STORMS: dict[str, Site] = {
         {"/bad": at_first(1, _busy("503 Service Unavailable"), sends(answer(page())))}, GOOD | {"/bad": "stored"}
     ),
     "dying": Site(everywhere(_dying), {"/": "stored"}),
-    "resets-only": _storm(sends(Then.RESET), "connection gave_up"),
+    "resets-only": _storm(sends(Then.RESET), "connection gave_up timeout"),
     "silence-only": _storm(drips(b"", b""), "timeout gave_up"),
 }
 """Sites that are bad wherever one asks."""
