@@ -88,7 +88,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     added.add_argument("--samples", type=kinds.count, default=1, metavar="N", help="beside the greedy text (default 1)")
     added.add_argument("--temperature", type=kinds.above_zero, default=0.8, help="of the samples (default 0.8)")
     added.add_argument("--top-p", type=kinds.share, default=0.95, help="sample within this probability (default 0.95)")
-    added.add_argument("--seed", type=kinds.count, default=0, help="of the first sample (default 0)")
+    added.add_argument("--seed", type=kinds.seed, default=0, help="of the first sample (default 0)")
     added.add_argument("--max-tokens", type=kinds.positive, default=80, help="longest text (default 80)")
     added.add_argument("--html", type=Path, metavar="FILE", help="also write a page")
 

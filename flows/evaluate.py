@@ -97,7 +97,12 @@ def scores(judge: "Judge", contents: Mapping[str, Any]) -> dict[str, Any]:
 def figures(found: Mapping[str, Any]) -> list[Figure]:
     """The figures of all sets, one after another."""
     rows = [
-        Figure(name, "bits per byte", texts["bits_per_byte"], texts["bits_per_byte_interval"])
+        Figure(
+            name,
+            "bits per byte",
+            texts["bits_per_byte"],
+            texts["bits_per_byte_interval"] if texts["documents"] > 1 else None,  # one text drawn anew is itself
+        )
         for name, texts in found["sets"].items()
     ]
     for name, task in found["tasks"].items():

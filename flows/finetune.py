@@ -46,7 +46,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     added.add_argument("--micro-batch-tokens", type=kinds.positive, metavar="N", help="at once, to fit memory")
     added.add_argument("--held-out", type=kinds.at_least_zero, metavar="SHARE", help="never trained on (default 0.05)")
     added.add_argument("--result", choices=("last", "best"), help="best: the epoch with the lowest held-out loss")
-    added.add_argument("--seed", type=kinds.count, help="order of examples, dropout (default 0)")
+    added.add_argument("--seed", type=kinds.seed, help="order of examples, dropout (default 0)")
     added.add_argument("--checkpoint-every", type=kinds.positive, metavar="N", help="steps (default 200)")
     added.add_argument("--threads", type=kinds.positive, metavar="N", help="processor threads (default: all cores)")
 

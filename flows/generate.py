@@ -21,12 +21,19 @@ def arguments(added: argparse.ArgumentParser) -> None:
     added.add_argument("--temperature", type=kinds.at_least_zero, default=0.8, help="0: the likeliest (default 0.8)")
     added.add_argument("--top-k", type=kinds.count, default=0, help="sample among the k likeliest (default: all)")
     added.add_argument("--top-p", type=kinds.share, default=0.95, help="sample within this probability (default 0.95)")
-    added.add_argument("--min-p", type=kinds.at_least_zero, default=0.0, help="least share of the likeliest's chance")
+    added.add_argument("--min-p", type=kinds.up_to_one, default=0.0, help="least share of the likeliest's chance")
     added.add_argument(
         "--repetition-penalty", type=kinds.at_least_one, default=1.0, metavar="R", help="above 1: say less twice"
     )
-    added.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before TEXT; may be repeated")
-    added.add_argument("--seed", type=kinds.count, default=None, help="same seed, same text")
+    added.add_argument(
+        "--stop",
+        type=kinds.some_text,
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end before TEXT; may be repeated",
+    )
+    added.add_argument("--seed", type=kinds.seed, default=None, help="same seed, same text")
     added.add_argument("--max-tokens", type=kinds.positive, default=200, help="stop after so many (default 200)")
 
 
@@ -61,7 +68,7 @@ def run(options: argparse.Namespace, _display: Display) -> int:
         seed=secrets.randbits(32) if options.seed is None else options.seed,
         stop_id=stop,
     )
-    sys.stdout.write(options.prompt)
+    sys.stdout.write(options.prompt.encode("utf-8", "replace").decode())  # an argument may be no UTF-8
     for text in stream_text(encoding, ids, options.stop):
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -51,7 +51,7 @@ def model_in(folder: Path, root: Path, config: Path | None = None) -> Model:
         return Model(str(folder), folder, folder)
     made_from = (read_manifest(folder) or {}).get("inputs", {})
     if "tokenizer" in made_from:
-        return Model(str(folder), folder, folder.parents[1] / "tokenizer" / made_from["tokenizer"]["key"])
+        return Model(str(folder), folder, folder.resolve().parents[1] / "tokenizer" / made_from["tokenizer"]["key"])
     if not _is_store(root):
         raise BadInput(f"{folder} has no tokenizer beside its model, and there is no store in {root} that has one.")
     name, latest = newest(Store(root), config)

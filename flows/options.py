@@ -64,6 +64,29 @@ def at_least_one(text: str) -> float:
     return value
 
 
+def seed(text: str) -> int:
+    """A seed of torch's generators."""
+    value = count(text)
+    if value >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number below 2^63")
+    return value
+
+
+def up_to_one(text: str) -> float:
+    """A number from 0 to 1."""
+    value = at_least_zero(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to 1")
+    return value
+
+
+def some_text(text: str) -> str:
+    """A text that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text is in every place")
+    return text
+
+
 def share(text: str) -> float:
     """A number above 0 and up to 1."""
     value = at_least_zero(text)

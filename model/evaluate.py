@@ -135,7 +135,12 @@ class Judge:
         starts = index["start"].to_numpy()
         nats, sizes = self.losses(ids, "held-out text", starts), self.sizes[ids]
         text = b"".join(map(self.encoding.decode_single_token_bytes, ids[sizes > 0].tolist()))
-        n_bytes, n_words = len(text), len(text.split())
+        # Words end with their document, though nothing stands between two.
+        words = b"".join(
+            self.encoding.decode_single_token_bytes(token) if size else b"\n"
+            for token, size in zip(ids.tolist(), sizes.tolist(), strict=True)
+        )
+        n_bytes, n_words = len(text), len(words.split())
         validation = {
             "tokens": len(ids),
             "bytes": n_bytes,

@@ -30,7 +30,7 @@ def read_texts(path: Path) -> list[str]:
     if path.suffix not in SUFFIXES:
         raise TrainingError(f"The evaluation set {path} is neither a .jsonl nor a .txt: rename it, or take it out.")
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes().decode("utf-8")  # newlines as they are
         lines = [line for line in content.split("\n") if line.strip()]
         texts = [content] if path.suffix == ".txt" else [json.loads(line)["text"] for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -144,7 +144,9 @@ def _ready(fields: dict[str, Any]) -> Item:
 
 
 def _winogrande(fields: dict[str, Any]) -> Item:
-    before, _, after = fields["sentence"].partition("_")
+    before, gap, after = fields["sentence"].partition("_")
+    if not gap or not after.strip():
+        raise ValueError("a WinoGrande sentence needs a _ with something after it")
     options = [before + fields["option1"], before + fields["option2"]]
     return _partial(options, after.strip(), int(fields["answer"]) - 1)
 

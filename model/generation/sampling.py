@@ -34,14 +34,15 @@ def choose(logits: Tensor, sampling: Sampling, draws: Tensor, seen: Tensor | Non
         logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    likeliest = torch.sort(logits / sampling.temperature, dim=-1, descending=True, stable=True)
+    differences = logits - logits.amax(-1, keepdim=True)  # which stay numbers at any temperature
+    likeliest = torch.sort(differences / sampling.temperature, dim=-1, descending=True, stable=True)
     kept = likeliest.values[:, : sampling.top_k or None]
     chances = kept.softmax(-1)
     if sampling.top_p < 1:
         # A token stays if the mass before it has not reached top_p, so at least one does.
         chances = chances * (chances.cumsum(-1) - chances < sampling.top_p)
     if sampling.min_p > 0:
-        chances = chances * (chances >= sampling.min_p * chances[:, :1])
+        chances = chances * (chances >= min(1.0, sampling.min_p) * chances[:, :1])
     heights = chances.cumsum(-1)
     place = torch.searchsorted(heights, draws[:, None] * heights[:, -1:], right=True)
     last = (chances > 0).sum(-1, keepdim=True) - 1  # rounding may put a draw beyond the end

@@ -25,7 +25,24 @@ def test_a_set_is_a_benchmark_where_its_items_are_and_else_texts(tmp_path):
     assert found["whole.txt"] == ['{"text": "a"}\n']
 
 
-@pytest.mark.parametrize("content", ["{", '{"words": 1}', '{"text": 1}', "[]", "\xff", "", '{"text": ""}'])
+def test_a_text_keeps_its_newlines(tmp_path):
+    (tmp_path / "windows.txt").write_bytes(b"one\r\ntwo\r\n")
+    assert read_sets([tmp_path / "windows.txt"], {})["windows.txt"] == ["one\r\ntwo\r\n"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"sentence": "no gap", "option1": "a", "option2": "b", "answer": "1"}',
+        '{"words": 1}',
+        '{"text": 1}',
+        "[]",
+        "\xff",
+        "",
+        '{"text": ""}',
+    ],
+)
 def test_a_broken_set_is_one_sentence(tmp_path, content):
     path = tmp_path / "broken.jsonl"
     path.write_bytes(content.encode("latin-1"))

@@ -106,6 +106,8 @@ def test_sampling_follows_the_models_probabilities():
         (Sampling(min_p=0.25), {0, 1, 2}),
         (Sampling(min_p=0.4), {0, 1}),
         (Sampling(min_p=1.0), {0}),
+        (Sampling(min_p=5.0), {0}),
+        (Sampling(temperature=1e-39), {0}),
         (Sampling(temperature=0), {0}),
         (Sampling(temperature=1e-6), {0}),
     ],
