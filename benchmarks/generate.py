@@ -1,10 +1,10 @@
 """Greedy generation with and without a key-value cache, and by transformers' `generate` on the exported model.
 
-    python benchmarks/generate.py [--tokens N] [--rounds N] [--json]
+    python benchmarks/generate.py [--tokens N] [--rounds N] [--layers N] [--width N] [--json]
 
-A model of GPT-2's shape (4 layers of 256, GPT-2's vocabulary, context 512, random weights, float32) goes on from one
-prompt of 16 ids, and from 8 of them at once. The contenders take turns, round by round; a figure is the median. What
-each writes is compared, so a ratio is of equal work: with one prompt all three must write the same ids.
+A model of GPT-2's shape (12 layers of 768 by default, GPT-2's vocabulary, context 512, random weights, float32) goes
+on from one prompt of 16 ids, and from 8 of them at once. The contenders take turns, round by round; a figure is the
+median. What each writes is compared, so a ratio is of equal work: with one prompt all three must write the same ids.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from model.gpt import GPT  # noqa: E402
 from model.huggingface.weights import save  # noqa: E402
 from model.presets import GPT2  # noqa: E402
 
-SHAPE = GPTConfig(layers=4, heads=4, width=256, context=512, vocab_size=50_257, **GPT2)
 GREEDY = Sampling(temperature=0)
 PROMPT, ROWS = 16, 8
 
@@ -38,7 +37,9 @@ def main() -> None:
     """Build the model, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--width", type=int, default=768, help="a multiple of 64, the width of a head")
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object on the last line")
     options = parser.parse_args()
     try:
@@ -46,7 +47,9 @@ def main() -> None:
     except ImportError:
         sys.exit("transformers is not installed: pip install 'gptmill[bench]'.")
     torch.manual_seed(0)
-    model = GPT(SHAPE).eval()
+    heads = options.width // 64
+    shape = GPTConfig(layers=options.layers, heads=heads, width=options.width, context=512, vocab_size=50_257, **GPT2)
+    model = GPT(shape).eval()
     with torch.no_grad():  # logits far enough apart that rounding changes no choice
         for weight in model.parameters():
             weight.mul_(5 if weight.ndim == 2 else 1)
@@ -72,7 +75,7 @@ def main() -> None:
         return written[:, PROMPT:].tolist()
 
     random = torch.Generator().manual_seed(1)
-    prompts = torch.randint(SHAPE.vocab_size, (ROWS, PROMPT), generator=random).tolist()
+    prompts = torch.randint(shape.vocab_size, (ROWS, PROMPT), generator=random).tolist()
     print(f"{options.tokens} new tokens after {PROMPT}, {torch.get_num_threads()} threads, float32")
     print(f"{'':24}{'one prompt':>14}{f'{ROWS} prompts':>14}   tokens/s")
     ways: dict[str, Callable[[Ids], Ids]] = {
