@@ -174,7 +174,8 @@ def crawl_ours(base: str, out: Path) -> set[str]:
     """The pages of a snapshot of `base`, sealed in `out`."""
     from pipeline.crawl.seal import INDEX
     from pipeline.documents import read_table
-    from pipeline.scrape import CrawlSource, scrape
+    from pipeline.scrape import scrape
+    from pipeline.sources import CrawlSource
 
     source = CrawlSource(
         name="bench", seeds=[f"{base}/"], delay_s=0, concurrency_per_host=CONNECTIONS, timeout_s=TIMEOUT_S

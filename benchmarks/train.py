@@ -196,10 +196,10 @@ def char_recipe(folder: Path, threads: int) -> dict[str, float]:
     """Loss of the preset `char-cpu` on the whole validation split, after all its steps."""
     import torch
 
-    from model.evaluation.score import mean_loss
     from model.training.data import Batch, Windows
     from model.training.distributed import Processes
     from model.training.hardware import choose, reproducible
+    from model.training.score import mean_loss
     from model.training.step import Training
     from pipeline.shards import TokenShards
 

@@ -166,8 +166,8 @@ def _shape(judge: "Judge") -> dict[str, str]:
 def _training(folder: Path) -> dict[str, str]:
     """What a checkpoint says of the training that ended in it; nothing is known of a Hugging Face folder."""
     from model.folder import is_hugging_face
-    from model.pretrain import METRICS
     from model.training import checkpoint
+    from model.training.run import METRICS
 
     names = ("steps", "tokens seen", "optimizer", "training loss", "own held-out loss")
     if is_hugging_face(folder):

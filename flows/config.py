@@ -21,9 +21,9 @@ from pipeline.language import LanguageConfig
 from pipeline.pack import PackConfig
 from pipeline.quality import QualityConfig
 from pipeline.report import ReportConfig
-from pipeline.scrape import CrawlSource, FileSource, ScrapeConfig
 from pipeline.select import PolicyConfig
 from pipeline.signatures import SignaturesConfig
+from pipeline.sources import CrawlSource, FileSource, ScrapeConfig
 from pipeline.tokenize import TokenizeConfig
 from pipeline.tokenizer import TokenizerConfig
 

@@ -29,7 +29,7 @@ from pipeline.engine.resolve import Input
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Artifact, read_object
 from pipeline.report import check_counts
-from pipeline.scrape import CrawlSource
+from pipeline.sources import CrawlSource
 
 
 class Selection:

@@ -255,7 +255,7 @@ class PretrainConfig(Architecture):
             shape = Architecture(**{name: known[name] for name in Architecture.model_fields if name in known})
         except ValidationError:
             return known  # checked again with all the fields, which says what is wrong
-        return {**recipe(shape, known), **known}
+        return {**recipe(shape.width, shape.context, shape.block_weights, known), **known}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -22,7 +22,6 @@ from model.evaluation.bootstrap import interval
 from model.evaluation.domains import by_host
 from model.evaluation.memorisation import memorisation
 from model.evaluation.ngram import NGram, spread
-from model.evaluation.score import Floats, token_losses
 from model.evaluation.sets import read_sets
 from model.evaluation.task_files import Task
 from model.evaluation.tasks import evaluate_task
@@ -32,6 +31,7 @@ from model.generation.writing import stopping, stream_text
 from model.gpt import GPT
 from model.training.data import Ints, scoring_windows, told
 from model.training.hardware import choose_device, reproducible, use_threads
+from model.training.score import Floats, token_losses
 from pipeline.shards import Encoding, TokenShards, end_of_text, load_encoding, token_bytes
 
 XZ_PRESET = 9

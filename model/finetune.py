@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from model.config import Config, Count, Fraction, GPTConfig, PretrainConfig, Rate, Seed, TrainingError, execution
-from model.evaluation.score import mean_loss
 from model.folder import Opened
-from model.pretrain import VAL_BATCH_TOKENS, Progress, complete, silent
+from model.pretrain import VAL_BATCH_TOKENS
 from model.training.answers import Encoded, Rows, answer_bytes, digest_of
 from model.training.distributed import Processes
 from model.training.hardware import choose, reproducible
 from model.training.metrics import stop_signals
+from model.training.run import Progress, complete, silent
+from model.training.score import mean_loss
 from model.training.step import Training
 from pipeline.shards import end_of_text, token_bytes
 

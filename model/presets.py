@@ -1,10 +1,7 @@
 """Published shapes of GPTs, and one dial from which a whole training follows; plain dictionaries of config fields."""
 
 import math
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from model.config import Architecture
+from typing import Any
 
 MODERN: dict[str, Any] = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False, "tied": False}
 """The shape of Llama (Touvron et al. 2023) with an untied head; the default."""
@@ -74,20 +71,20 @@ def from_depth(depth: int) -> dict[str, Any]:
     return {**MODERN, **sizes, "context": 1024 if depth >= DEEP else 256}
 
 
-def recipe(shape: "Architecture", given: dict[str, Any]) -> dict[str, Any]:
-    """Learning rate, tokens and batch for a shape, where `given` has no budget of its own.
+def recipe(width: int, context: int, weights: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Learning rate, tokens and batch for a shape whose blocks have so many `weights`, beside what is `given`.
 
     AdamW's rate falls with the square root of the width; Muon's needs no scaling, since its updates are orthogonal.
     Tokens are 20 for each weight of the blocks. A batch is the power of two of windows that is nearest to
     `best_batch_tokens`, and goes through the model 16,384 tokens at a time.
     """
-    best = TOKENS_PER_PARAMETER * shape.block_weights
+    best = TOKENS_PER_PARAMETER * weights
     tokens = given.get("tokens")
     horizon = tokens if isinstance(tokens, int) and tokens > 0 else best
-    windows = 2 ** max(0, round(math.log2(best_batch_tokens(shape.block_weights, horizon) / shape.context)))
+    windows = 2 ** max(0, round(math.log2(best_batch_tokens(weights, horizon) / context)))
     found = {
-        "lr": REFERENCE_LR * math.sqrt(REFERENCE_WIDTH / shape.width),
-        "batch_tokens": windows * shape.context,
+        "lr": REFERENCE_LR * math.sqrt(REFERENCE_WIDTH / width),
+        "batch_tokens": windows * context,
         "micro_batch_tokens": 16_384,
     }
     return found if _has_budget(given) else {**found, "tokens": best}

@@ -21,11 +21,11 @@ import pyarrow as pa
 
 from pipeline.config import BadInput
 from pipeline.documents import DOC_ID, read_table
+from pipeline.vocabulary import END_OF_TEXT as END_OF_TEXT  # part of this format too
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 
-END_OF_TEXT = "<|endoftext|>"
 RANKS_FILE = "ranks.tiktoken"
 TOKENIZER_FILE = "tokenizer.json"
 SENTENCEPIECE = "sentencepiece"

@@ -24,7 +24,8 @@ from pipeline.engine.store import (
     merge_stats,
     read_manifest,
 )
-from pipeline.scrape import CrawlSource, FileSource, ScrapeConfig, given_files, scrape, source_id
+from pipeline.scrape import scrape
+from pipeline.sources import CrawlSource, FileSource, ScrapeConfig, given_files, source_id
 from pipeline.tombstones import purged_names
 
 Source = CrawlSource | FileSource

@@ -22,7 +22,6 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config import BadInput, Config, execution
 from pipeline.documents import read_ledger, read_table
 from pipeline.shards import (
-    END_OF_TEXT,
     RANKS_FILE,
     SENTENCEPIECE,
     SENTENCEPIECE_FILE,
@@ -32,7 +31,7 @@ from pipeline.shards import (
     token_bytes,
     write_ranks,
 )
-from pipeline.vocabulary import bpe, sentencepiece
+from pipeline.vocabulary import END_OF_TEXT, bpe, sentencepiece
 from pipeline.vocabulary.bpe import GPT2_PATTERN, N_BYTES
 from pipeline.vocabulary.gpt2 import gpt2_ranks
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 
-from model.evaluation.score import Floats
 from model.training.data import Ints
+from model.training.score import Floats
 
 
 def by_host(nats: Floats, sizes: Ints, index: pa.Table, most: int) -> list[dict[str, Any]]:

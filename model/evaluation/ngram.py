@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.evaluation.score import Floats
 from model.training.data import Ints
+from model.training.score import Floats
 from pipeline.shards import TokenShards
 
 UNSEEN = -1

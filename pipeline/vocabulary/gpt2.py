@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.config import BadInput
-from pipeline.shards import END_OF_TEXT
+from pipeline.vocabulary import END_OF_TEXT
 from pipeline.vocabulary.bpe import written_bytes
 
 GPT2_FILES = {

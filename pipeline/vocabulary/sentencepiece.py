@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import BadInput
-from pipeline.shards import END_OF_TEXT
+from pipeline.vocabulary import END_OF_TEXT
 
 SPACE_MARK = "\u2581"
 """What stands for a space in a piece."""

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from model.config import GPTConfig, TrainingError
-from model.evaluation.score import mean_loss
 from model.finetune import FinetuneConfig, finetune
 from model.folder import Opened, open_folder, write_tokenizer
 from model.gpt import GPT
@@ -16,6 +15,7 @@ from model.huggingface import weights as hf
 from model.presets import GPT2
 from model.training import checkpoint
 from model.training.answers import Line, Rows, encode, split
+from model.training.score import mean_loss
 from pipeline.shards import load_encoding
 from tests.model.conftest import END, VOCAB
 

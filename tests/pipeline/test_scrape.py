@@ -25,7 +25,8 @@ from pipeline.config import BadInput
 from pipeline.crawl.seal import INDEX, PAGES
 from pipeline.crawl.spool import ABOUT_SITE
 from pipeline.documents import read_table
-from pipeline.scrape import CrawlSource, FileSource, ScrapeConfig, scrape, source_id
+from pipeline.scrape import scrape
+from pipeline.sources import CrawlSource, FileSource, ScrapeConfig, source_id
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,8 @@ from pipeline.crawl import given, given_rows
 from pipeline.crawl.seal import INDEX, PAGES
 from pipeline.crawl.warc import response_record, warcinfo_record
 from pipeline.documents import read_table
-from pipeline.scrape import FileSource, given_files, scrape
+from pipeline.scrape import scrape
+from pipeline.sources import FileSource, given_files
 
 SHARED = Path(__file__).parents[3] / "shared/data/warc"
 

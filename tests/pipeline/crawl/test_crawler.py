@@ -15,7 +15,8 @@ from fastwarc.warc import ArchiveIterator
 from pipeline.config import BadInput
 from pipeline.crawl.seal import HOST_COUNTS, INDEX, REVISITS
 from pipeline.documents import read_table
-from pipeline.scrape import NOTHING_PURGED, CrawlSource, scrape
+from pipeline.scrape import NOTHING_PURGED, scrape
+from pipeline.sources import CrawlSource
 
 Reply = tuple[int, dict[str, str], str | bytes]
 HTML = {"Content-Type": "text/html; charset=utf-8"}

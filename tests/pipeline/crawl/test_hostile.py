@@ -21,7 +21,7 @@ import pytest
 
 from pipeline.crawl.seal import INDEX
 from pipeline.documents import read_table
-from pipeline.scrape import CrawlSource
+from pipeline.sources import CrawlSource
 from tests.pipeline.crawl.hostile import MIB, HostileServer, page
 from tests.pipeline.crawl.hostile_hosts import ABOUT, DYING_LINKS, FLOODS, PRIVATE, STORMS
 from tests.pipeline.crawl.hostile_pages import LONG, PAGES, WHOLE
@@ -95,7 +95,8 @@ class Crawled:
 DRIVER = """
 import json, resource, sys
 from pathlib import Path
-from pipeline.scrape import CrawlSource, scrape
+from pipeline.scrape import scrape
+from pipeline.sources import CrawlSource
 source, out, work = CrawlSource.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 out.mkdir(parents=True)
 stats = scrape(source, out, work)

@@ -25,7 +25,8 @@ from fastwarc.warc import ArchiveIterator
 
 from pipeline.crawl.seal import INDEX, PAGES
 from pipeline.documents import read_table
-from pipeline.scrape import CrawlSource, scrape
+from pipeline.scrape import scrape
+from pipeline.sources import CrawlSource
 
 ROOT = Path(__file__).parents[3]
 SITES = ROOT.parent / "shared" / "data" / "sites"
