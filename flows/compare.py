@@ -132,21 +132,27 @@ def compare(
     from model.evaluation.sets import read_sets
 
     config, contents = EvaluateConfig(), read_sets(texts, {})
-    wanted = [(prompt, turn) for prompt in prompts for turn in turns]
     facts: list[dict[str, str]] = []
-    written: list[list[Written]] = []
+    written: list[dict[tuple[str, Turn], Written]] = []
     for chosen in models:
         judge = judge_of(chosen, config, bar)
         scored = {f"{each.what} of {each.of}": shown(each.value) for each in figures(scores(judge, contents))}
         facts.append(_shape(judge) | _training(chosen.folder) | scored)
-        written.append([])
-        for prompt, turn in wanted:
-            bar(len(written[-1]), len(wanted), f"texts of {chosen.name}")
-            written[-1].append(_write(judge, prompt, turn, max_tokens))
+        written.append({})
+        for turn in turns:
+            for first in range(0, len(prompts), config.batch_size):
+                bar(len(written[-1]), len(prompts) * len(turns), f"texts of {chosen.name}")
+                some = prompts[first : first + config.batch_size]
+                ends = _write(judge, some, turn, max_tokens)
+                written[-1] |= {(prompt, turn): end for prompt, end in zip(some, ends, strict=True)}
     return Comparison(
         names=(models[0].name, models[1].name),
         rows=[Row(what, (facts[0][what], facts[1][what])) for what in facts[0]],
-        samples=[Sample(prompt, turn.name, (a, b)) for (prompt, turn), a, b in zip(wanted, *written, strict=True)],
+        samples=[
+            Sample(prompt, turn.name, (written[0][prompt, turn], written[1][prompt, turn]))
+            for prompt in prompts
+            for turn in turns
+        ],
     )
 
 
@@ -192,22 +198,24 @@ def _final_loss(metrics: Path) -> float | None:
     return next((line["val_loss"] for line in reversed(lines) if line.get("final")), None)
 
 
-def _write(judge: "Judge", prompt: str, turn: Turn, max_tokens: int) -> Written:
-    """What a model writes after a prompt: what `gptmill generate` gives for the same seed."""
-    from model.generation.generate import generate
+def _write(judge: "Judge", prompts: Sequence[str], turn: Turn, max_tokens: int) -> list[Written]:
+    """What a model writes after each prompt: what `gptmill generate` gives for the same seed."""
+    from model.generation.generate import generate_batch
     from model.generation.writing import stream_text
 
-    ids = list(
-        generate(
+    steps = list(
+        generate_batch(
             judge.model,
-            [judge.end, *judge.encoding.encode_ordinary(prompt)],
+            [[judge.end, *judge.encoding.encode_ordinary(prompt)] for prompt in prompts],
             max_tokens=max_tokens,
             sampling=turn.sampling,
-            seed=turn.seed,
+            seed=[turn.seed] * len(prompts),
             stop_id=judge.end,
         )
     )
-    return Written("".join(stream_text(judge.encoding, ids)), len(ids) < max_tokens)
+    rows = [[step[row] for step in steps] for row in range(len(prompts))]
+    texts = [[token for token in row if token is not None] for row in rows]
+    return [Written("".join(stream_text(judge.encoding, ids)), len(ids) < max_tokens) for ids in texts]
 
 
 def _read_prompts(path: Path) -> list[str]:
