@@ -46,6 +46,9 @@ class Outside(Protocol):
     def tombstones(self) -> Files:
         """The takedown list."""
 
+    def start(self, shards: Any, /) -> Any:
+        """The checkpoint that training on these shards goes on from, if it does not start from nothing."""
+
 
 def mill(step: Step, config: MillConfig, outside: Outside) -> Any:
     """Walk the whole DAG with `step` and return what the last stage gave."""
@@ -114,7 +117,9 @@ def mill(step: Step, config: MillConfig, outside: Outside) -> Any:
         tokenizer=tokenizer,
     )
 
-    checkpoint = step(stages.PRETRAIN, "pretrain", config.pretrain, shards=shards, tokenizer=tokenizer)
+    start = outside.start(shards)
+    goes_on = {} if start is None else {"start": start}
+    checkpoint = step(stages.PRETRAIN, "pretrain", config.pretrain, shards=shards, tokenizer=tokenizer, **goes_on)
     evaluation = step(
         stages.EVALUATE,
         "evaluate",

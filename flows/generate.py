@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows import options as kinds
 from flows.display import Display
-from flows.models import model_in, newest_model
+from flows.models import latest_model, model_in
 from pipeline.config import BadInput
 from pipeline.shards import end_of_text
 
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, _display: Display) -> int:
     if options.checkpoint:
         chosen = model_in(options.checkpoint, options.store, options.config)
     else:
-        chosen = newest_model(options.store, options.config)
+        chosen = latest_model(options.store, options.config)
     from model.config import TrainingError
     from model.folder import open_folder
     from model.generation.generate import generate
