@@ -43,16 +43,15 @@ def begin_refresh(mill: Mill, start: str, display: Display) -> None:
             source_key = snapshots.identify(source, mill.hashes)
             newest = snapshots.newest_sequence(mill.store, source_key)
             crawls[source_key] = 0 if newest is None else newest + 1
-    facts = {"crawls": crawls} | starting_point(mill, start, display)
-    refs.begin_refresh(mill.store, mill.config.name, facts)
+    facts = starting_point(mill, start, display)
+    refs.begin_refresh(mill.store, mill.config.name, {**facts, "crawls": crawls})
 
 
 def begin_anew(mill: Mill, start: str, display: Display) -> None:
     """Settle anew what training starts from, and nothing else; BadInput where it cannot start from there."""
     begun = refs.last_refresh(mill.store, mill.config.name)
-    still = {name: begun[name] for name in ("crawls", "open") if name in begun}
-    facts = {"crawls": {}, "open": False, **still, **starting_point(mill, start, display)}
-    refs.begin_refresh(mill.store, mill.config.name, facts)
+    facts = {**starting_point(mill, start, display), "open": begun.get("open", False)}
+    refs.begin_refresh(mill.store, mill.config.name, {**facts, "crawls": begun.get("crawls", {})})
 
 
 def starting_point(mill: Mill, start: str, display: Display) -> refs.Row:
