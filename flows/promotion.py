@@ -11,7 +11,6 @@ Promotion changes a ref and never a key: a refused model stays in the store, and
 """
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flows import options as kinds
@@ -136,7 +135,7 @@ def _numbers(name: str, new: Row, promoted: Row) -> Row:
 def _validation_sets(session: "Session", promoted: References) -> "dict[str, list[str]]":
     """The texts of both sets by name; a set is left out where nothing of it is left."""
     store, made = session.mill.store, session.artifacts
-    path = validation_path(store, session.mill.config.name)
+    path = refs.validation_path(store, session.mill.config.name)
     if not path.is_file():  # the store is older than promotion
         before = {stage: store.load(stage, reference["key"]) for stage, reference in promoted.items()}
         known = {stage: artifact for stage, artifact in before.items() if artifact is not None}
@@ -172,14 +171,9 @@ def _scores(
         }
 
 
-def validation_path(store: Store, config: str) -> Path:
-    """Where the fixed validation set of a config lies."""
-    return refs.state_folder(store, config) / "validation.arrow"
-
-
 def _fix_validation(store: Store, config: str, made: dict[str, Artifact], *, anew: bool = False) -> None:
     """Keep a sample of what is held out of a corpus, unless there is one already."""
-    path = validation_path(store, config)
+    path = refs.validation_path(store, config)
     if {"pack", "tokenizer"} <= made.keys() and (anew or not path.is_file()):
         held_out.write(_sample(made), path)
 

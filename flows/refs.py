@@ -124,6 +124,16 @@ def decide(store: Store, config: str, decision: Row) -> None:
     flush(path)
 
 
+def validation_path(store: Store, config: str) -> Path:
+    """Where the fixed validation set of a config lies."""
+    return state_folder(store, config) / "validation.arrow"
+
+
+def validation_paths(store: Store) -> list[Path]:
+    """The fixed validation sets of all configs."""
+    return sorted((store.root / "refs").glob("*/state/validation.arrow"))
+
+
 def state_folder(store: Store, config: str) -> Path:
     """Where what is no name of anybody's lies."""
     return store.root / "refs" / config / "state"

@@ -118,7 +118,7 @@ def forget_name(store: Store, name: str) -> None:
         path.unlink()
 
 
-def as_json(run: Run) -> Row:
+def as_json(store: Store, run: Run) -> Row:
     """The fields that scripts rely on."""
     return {
         "run": run.id,
@@ -131,6 +131,7 @@ def as_json(run: Run) -> Row:
         "cached": [stage for stage, row in run.stages.items() if row["status"] == "cached"],
         "arguments": list(run.arguments),
         "promotion": run.promotion,
+        "latest": promoted(store, run.config).get("run") == run.id,
     }
 
 
@@ -139,7 +140,8 @@ def line(row: Row) -> str:
     took = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
     made = ", ".join(row["ran"]) if row["cached"] else f"all {len(row['ran'])} stages"
     told = f"{made or 'nothing'} ran" if row["ran"] or row["cached"] else "nothing done"
-    names = f"  [{', '.join(row['names'])}]" if row["names"] else ""
+    called = [*row["names"], *([LATEST] if row["latest"] else [])]
+    names = f"  [{', '.join(called)}]" if called else ""
     refused = ", not promoted" if row["promotion"] and not row["promotion"]["promoted"] else ""
     told = f"{told}{refused}{names}"
     return f"{row['run']:<24} {row['started']:<21} {row['config']:<14} {row['status']:<8} {took:>9}  {told}"

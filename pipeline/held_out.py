@@ -33,8 +33,7 @@ def sample(shards: list[Path], tokenizer: Path, most_bytes: int = MOST_BYTES) ->
     split = TokenShards.open(shards, "val", encoding.n_vocab)
     index = split.index()
     hashes = [hashlib.sha256(url.encode()).digest() for url in index["url"].to_pylist()]
-    rows: list[int] = []
-    texts: list[str] = []
+    texts: dict[int, str] = {}
     size = 0
     for row in sorted(range(len(hashes)), key=hashes.__getitem__):
         start, length = index["start"][row].as_py(), index["length"][row].as_py()
@@ -42,10 +41,10 @@ def sample(shards: list[Path], tokenizer: Path, most_bytes: int = MOST_BYTES) ->
         size += len(text.encode())
         if texts and size > most_bytes:
             break
-        rows.append(row)
-        texts.append(text)
+        texts[row] = text
+    rows = sorted(texts)  # as they stand in the split, so that a whole one scores as in its evaluation
     chosen = index.take(pa.array(rows, pa.int64()))
-    return pa.table([chosen["doc_id"], chosen["url"], pa.array(texts, pa.string())], HELD_OUT)
+    return pa.table([chosen["doc_id"], chosen["url"], pa.array([texts[row] for row in rows], pa.string())], HELD_OUT)
 
 
 def without(table: pa.Table, tombstones: Path, documents: list[Path], select: list[Path]) -> pa.Table:

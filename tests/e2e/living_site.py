@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from flows import dag, promotion
+from flows import cli, dag, promotion
 from flows.config import load_config
 from flows.display import Display
 from flows.plan import Mill
@@ -108,11 +111,11 @@ class Living(NamedTuple):
         """The mill."""
         return Mill(self.store, load_config(self.config, list(settings)))
 
-    def refresh(self, *settings: str, start: str = "scratch", until: str | None = "pack") -> dict[str, Artifact]:
-        """`gptmill refresh` without Prefect, up to a stage."""
+    def refresh(self, *settings: str, start: str = "scratch", until: str | None = None) -> dict[str, Artifact]:
+        """`gptmill refresh` without Prefect; stopped after a stage, as by a kill, where `until` names one."""
         return self.run(*settings, start=start, until=until)
 
-    def run(self, *settings: str, start: str | None = None, until: str | None = "pack") -> dict[str, Artifact]:
+    def run(self, *settings: str, start: str | None = None, until: str | None = None) -> dict[str, Artifact]:
         """`gptmill run` without Prefect up to a stage, or a refresh where `start` says what it trains from."""
         mill = self.mill(*settings)
         with Session(mill, Selection(mill, until=until), 1, Display()) as session:
@@ -122,6 +125,30 @@ class Living(NamedTuple):
             dag.mill(session.walk, mill.config, mill)
             promotion.conclude(session)
         return session.artifacts
+
+    def command(self, *arguments: str, code: int = 0) -> str:
+        """What a command on the store writes to stdout."""
+        written = io.StringIO()
+        with contextlib.redirect_stdout(written):
+            assert cli.main([*arguments, "--store", str(self.store.root)]) == code
+        return written.getvalue()
+
+    def log(self) -> list[dict[str, Any]]:
+        """The rows of the newest run's log."""
+        path = max((self.store.root / "runs").glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def did(self) -> dict[str, str]:
+        """The status of each stage in the newest run."""
+        return {row["stage"]: row["status"] for row in self.log() if row["event"] == "stage"}
+
+    def copy(self, folder: Path) -> Living:
+        """The same site, config and store, in another folder."""
+        copied = Living.make(folder)
+        shutil.rmtree(copied.site)
+        shutil.copytree(self.site, copied.site)
+        shutil.copytree(self.store.root, copied.store.root)
+        return copied
 
     def reasons(self, made: dict[str, Artifact]) -> dict[tuple[int, str], str | None]:
         """What `select` says of each document: by its snapshot's number and its URL."""
