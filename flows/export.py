@@ -28,7 +28,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     where.add_argument("--hf", type=Path, metavar="FOLDER", help="the model and its tokenizer, for Hugging Face")
     where.add_argument("--nanogpt", type=Path, metavar="FOLDER", help="the corpus as nanoGPT's train.bin and val.bin")
     where.add_argument("--llmc", type=Path, metavar="FOLDER", help="the corpus as llm.c's files")
-    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the newest results of this config")
+    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest results of this config")
     added.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="with --hf: this checkpoint's model")
 
 

@@ -16,7 +16,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     kinds.with_store(added)
     added.add_argument("prompt", nargs="?", default="", help="the text to go on from; none: start a new document")
-    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the newest model of this config")
+    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest model of this config")
     added.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="this checkpoint, or Hugging Face folder")
     added.add_argument("--temperature", type=kinds.at_least_zero, default=0.8, help="0: the likeliest (default 0.8)")
     added.add_argument("--top-k", type=kinds.count, default=0, help="sample among the k likeliest (default: all)")

@@ -73,7 +73,7 @@ def declare(command: Declare) -> None:
 
 
 def _with_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: newest)")
+    parser.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: latest)")
 
 
 def _with_json(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import pytest
 
@@ -13,6 +14,7 @@ from flows.refresh import begin_refresh
 from pipeline.config import BadInput
 from pipeline.documents import read_table
 from pipeline.engine.store import read_object
+from tests.e2e.conftest import STAGES, MillCommand
 from tests.e2e.living_site import HOST, Living, html, text_of
 
 pytestmark = pytest.mark.slow
@@ -107,6 +109,20 @@ def test_a_worse_model_is_not_promoted_stays_in_the_store_and_can_be_promoted_by
         changed.command("promote", run)
         assert latest(changed) == model
         assert statuses(changed, *WORSE) == planned
+
+
+def test_under_prefect_the_question_is_a_task_with_a_page_and_a_refusal_is_a_warning_and_no_failure(changed):
+    mill = MillCommand(changed.config, changed.store.root)
+    told = mill("refresh", "--set", WORSE[0], "--name", "tried").stderr
+    assert "! promote       not promoted: bits per byte" in told
+    with sqlite3.connect(changed.store.root / "prefect" / "prefect.db") as database:
+        tasks = dict(database.execute("select name, state_name from task_run").fetchall())
+        ((page,),) = database.execute("select data from artifact where key = 'promotion'").fetchall()
+    assert list(tasks) == [*STAGES, "promote"]
+    assert tasks["promote"] == "Refused"
+    assert "# Not promoted" in page
+    changed.command("promote", "tried")
+    assert set(mill.statuses("--set", WORSE[0]).values()) == {"cached"}
 
 
 def test_what_a_refresh_refused_a_run_by_hand_does_not_promote_unasked_but_a_new_model_it_does(changed):
