@@ -13,6 +13,8 @@ Promotion changes a ref and never a key: a refused model stays in the store, and
 import argparse
 from typing import TYPE_CHECKING, NamedTuple
 
+from pyarrow import ArrowInvalid
+
 from flows import options as kinds
 from flows import refs
 from flows.display import Bar, Display
@@ -140,7 +142,13 @@ def _validation_sets(session: "Session", promoted: References) -> "dict[str, lis
         before = {stage: store.load(stage, reference["key"]) for stage, reference in promoted.items()}
         known = {stage: artifact for stage, artifact in before.items() if artifact is not None}
         _fix_validation(store, session.mill.config.name, known if "pack" in known else made)
-    tables = {"fixed": read_table(path), "sampled": _sample(made)}
+    try:
+        tables = {"fixed": read_table(path), "sampled": _sample(made)}
+    except ArrowInvalid as error:
+        raise StageFailed(
+            f"The fixed validation set {path} is damaged, so that no model can be compared: gptmill promote RUN "
+            "--fix-validation makes another."
+        ) from error
     folders = {stage: [part.folder for part in made[stage].parts] for stage in ("extract", "select")}
     left = {
         name: held_out.without(table, store.tombstones, folders["extract"], folders["select"])

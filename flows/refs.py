@@ -50,14 +50,14 @@ def promoted(store: Store, config: str) -> Row:
 
 
 def promote(store: Store, config: str, artifacts: References, run: str) -> None:
-    """Make these artifacts the promoted ones of their stages, as those of a run."""
+    """Make these artifacts the promoted ones of their stages, as those of a run; a new model leaves none of others."""
     with _held(store, config):
         known = promoted(store, config)
         before: References = known.get("stages", {})
-        stages = {**before, **artifacts}
+        same_model = artifacts.get("pretrain", before.get("pretrain")) == before.get("pretrain")
+        stages = {**before, **artifacts} if same_model else artifacts
         if stages != before:
             now = round(time.time(), 3)
-            same_model = stages.get("pretrain") == before.get("pretrain")
             model_at = {"model_at": known["model_at"]} if "model_at" in known else {}
             told = {"stages": stages, "run": run, "at": now, **(model_at if same_model else {"model_at": now})}
             _write(store.root / "refs" / config / f"{LATEST}.json", told)
