@@ -98,7 +98,8 @@ class Mill:
 
         The last refresh settled it: from then on, training on another corpus than that of the model that was promoted
         when it began goes on from that model or starts from nothing, and training on the same one starts where that
-        model's own did. Promotion changes nothing of this. BadInput where the checkpoint is gone.
+        model's own did, unless a run was told otherwise. Promotion changes nothing of this. BadInput where the
+        checkpoint is gone.
         """
         begun = refs.last_refresh(self.store, self.config.name)
         reference = begun.get("stages", {}).get("pretrain")
@@ -106,7 +107,7 @@ class Mill:
             return None
         promoted = self.store.load("pretrain", reference["key"])
         made_from = {} if promoted is None else promoted.manifest["inputs"]
-        if made_from and made_from["shards"]["digest"] == shards.digest:
+        if made_from and made_from["shards"]["digest"] == shards.digest and not begun.get("any_corpus"):
             return self._checkpoint(made_from["start"]["key"]) if "start" in made_from else None
         return self._checkpoint(reference["key"]) if begun["start"] == "continue" else None
 

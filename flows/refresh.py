@@ -48,10 +48,11 @@ def begin_refresh(mill: Mill, start: str, display: Display) -> None:
 
 
 def begin_anew(mill: Mill, start: str, display: Display) -> None:
-    """Settle anew what training starts from, and nothing else; BadInput where it cannot start from there."""
+    """Settle anew what training starts from, on whatever corpus, and nothing else; BadInput where it cannot."""
     begun = refs.last_refresh(mill.store, mill.config.name)
-    facts = {**starting_point(mill, start, display), "open": begun.get("open", False)}
-    refs.begin_refresh(mill.store, mill.config.name, {**facts, "crawls": begun.get("crawls", {})})
+    still = {"open": begun.get("open", False), "crawls": begun.get("crawls", {})}
+    facts = {**starting_point(mill, start, display), **still, "any_corpus": True}
+    refs.begin_refresh(mill.store, mill.config.name, facts)
 
 
 def starting_point(mill: Mill, start: str, display: Display) -> refs.Row:

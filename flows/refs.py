@@ -85,8 +85,9 @@ def references(artifacts: dict[str, Artifact]) -> References:
 def last_refresh(store: Store, config: str) -> Row:
     """How the last refresh of a config began; empty where there was none.
 
-    `stages`: the model that was promoted then. `start`: whether training on a new corpus goes on from it. `crawls`: the
-    number of the snapshot that each source should have by its end. `open`: whether that end is still to come.
+    `stages`: the model that was promoted then. `start`: what training on another corpus than that model's starts from;
+    with `any_corpus` on that one too. `crawls`: the number of the snapshot that each source should have by the end of
+    the refresh. `open`: whether that end is still to come.
     """
     return read_object(state_folder(store, config) / "refresh.json")
 

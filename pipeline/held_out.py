@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.documents import DOC_ID, read_table, write_table
 from pipeline.engine.store import flush
 from pipeline.shards import TokenShards, load_encoding
-from pipeline.tombstones import NONE, read_tombstones, taken_down
+from pipeline.tombstones import NONE, Tombstones, read_tombstones, taken_down
 
 HELD_OUT = pa.schema([("doc_id", DOC_ID), ("url", pa.string()), ("text", pa.string())])
 
@@ -69,11 +69,12 @@ def write(table: pa.Table, path: Path) -> None:
     flush(path.parent)
 
 
-def forget(path: Path, documents: set[bytes]) -> bool:
-    """Take these documents out of a sample on disk, by their ids; whether one of them was there."""
+def forget(path: Path, tombstones: Tombstones, urls: set[str]) -> bool:
+    """Take what these tombstones name, and the pages at these URLs, out of a sample on disk; whether any was there."""
     table = read_table(path)
-    doomed = pc.is_in(table["doc_id"], pa.array(sorted(documents), pa.binary(16)))
-    found: bool = pc.any(doomed).as_py() is True
-    if found:
-        write(table.filter(pc.invert(doomed)), path)
-    return found
+    doomed = (
+        taken_down(table["url"], tombstones) | pc.is_in(table["url"], pa.array(sorted(urls), pa.string())).to_numpy()
+    )
+    if doomed.any():
+        write(table.filter(pa.array(~doomed)), path)
+    return bool(doomed.any())

@@ -13,7 +13,8 @@ from flows import cli, dag, promotion
 from flows.config import load_config
 from flows.display import Display
 from flows.plan import Mill
-from flows.refresh import begin_refresh
+from flows.refresh import begin_anew, begin_refresh
+from flows.runs import runs
 from flows.session import Selection, Session
 from pipeline.documents import read_table
 from pipeline.engine.store import Artifact, Store
@@ -125,6 +126,14 @@ class Living(NamedTuple):
             dag.mill(session.walk, mill.config, mill)
             promotion.conclude(session)
         return session.artifacts
+
+    def tell_start(self, start: str, *settings: str) -> None:
+        """What `gptmill run --start` does before it runs."""
+        begin_anew(self.mill(*settings), start, Display())
+
+    def run_of(self, model: str) -> str:
+        """The id of the run that made a model."""
+        return next(run.id for run in runs(self.store) if run.stages.get("pretrain", {}).get("key") == model)
 
     def command(self, *arguments: str, code: int = 0) -> str:
         """What a command on the store writes to stdout."""

@@ -11,7 +11,7 @@ from flows.display import Display
 from flows.models import model_named
 from flows.plan import plan
 from flows.refresh import begin_refresh
-from pipeline.config import BadInput
+from pipeline.config import BadInput, StageFailed
 from pipeline.documents import read_table
 from pipeline.engine.store import read_object
 from tests.e2e.conftest import STAGES, MillCommand
@@ -155,12 +155,19 @@ def test_what_training_starts_from_is_settled_once_whatever_is_promoted_later(ch
     assert set(statuses(changed).values()) == {"cached"}
 
 
-def test_a_run_can_settle_anew_what_training_starts_from(changed):
-    changed.refresh("refresh.margin=0.5", start="continue", until="pack")
-    assert "continue" in refs.last_refresh(changed.store, "living").values()
-    arguments = ("run", "-c", str(changed.config), "--until", "pack", "--start", "scratch")
-    changed.command(*arguments)
-    assert "start" not in changed.run("refresh.margin=0.5")["pretrain"].manifest["inputs"]
+def test_a_run_is_told_anew_what_training_starts_from_though_the_corpus_is_the_same(changed):
+    """A model that was continued from another, and is now to have another shape, must start from nothing."""
+    further = changed.refresh("refresh.margin=0.5", start="continue")["pretrain"].key
+    with pytest.raises(BadInput, match="another shape"):
+        changed.tell_start("continue", "pretrain.width=64")
+    with pytest.raises(StageFailed, match=r"another shape .*start from nothing with --start scratch"):
+        changed.run("pretrain.width=64")
+    changed.tell_start("scratch")
+    assert "start" not in changed.run("pretrain.width=64")["pretrain"].manifest["inputs"]
+    changed.command("promote", changed.run_of(further))
+    changed.tell_start("continue")
+    assert changed.run()["pretrain"].manifest["inputs"]["start"]["key"] == further
+    assert set(statuses(changed).values()) == {"cached"}
 
 
 @pytest.mark.parametrize(

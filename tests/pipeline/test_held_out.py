@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import held_out
 from pipeline.documents import read_table, write_table
+from pipeline.tombstones import NONE
 from tests.model.conftest import shards, tokenizer  # noqa: F401
 
 URLS = ("http://a/1", "http://a/2", "http://b/1")
@@ -56,7 +57,7 @@ def test_what_a_tombstone_names_leaves_it_before_the_next_run(stone, left, table
 
 def test_what_is_forgotten_is_off_the_disk(table, tmp_path):
     held_out.write(table, path := tmp_path / "validation.arrow")
-    assert held_out.forget(path, {table["doc_id"][1].as_py()})
-    assert read_table(path)["url"].to_pylist() == [URLS[0], URLS[2]]
-    assert URLS[1].encode() not in path.read_bytes()
-    assert not held_out.forget(path, {b"x" * 16})
+    assert held_out.forget(path, NONE._replace(host=["b"]), {URLS[0]})
+    assert read_table(path)["url"].to_pylist() == [URLS[1]]
+    assert URLS[0].encode() not in path.read_bytes()
+    assert not held_out.forget(path, NONE, set(URLS[2:]))
