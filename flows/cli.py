@@ -12,17 +12,15 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import compare, dag, evaluate, export, finetune, generate, inspection, interrupt, server
+from flows import compare, evaluate, export, finetune, generate, inspection, promotion, refresh, refs, running
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.models import existing_store
-from flows.options import positive, with_config, with_store
-from flows.plan import Decision, Mill, plan, refuse_unknown_stage
-from flows.runs import find_run, give_name, refuse_name
-from flows.session import Selection, Session
+from flows.options import with_config, with_store
+from flows.plan import Decision, plan, refuse_unknown_stage
+from flows.session import Selection
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import resolve, upkeep
-from pipeline.engine.store import Store
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -83,21 +81,16 @@ def parser() -> Parser:
         added.set_defaults(command=function)
         return added
 
-    run = with_store(
-        with_config(command("run", _run, "run what is not up to date", "gptmill run -c configs/demo.toml"))
-    )
+    run = command("run", _run, "run what is not up to date", "gptmill run -c configs/demo.toml")
+    running.arguments(run)
     which = run.add_mutually_exclusive_group()
     which.add_argument("--only", metavar="STAGE", help="run just this stage; refused if what lies before it is stale")
     which.add_argument("--until", metavar="STAGE", help="run this stage and what it needs, nothing after it")
     run.add_argument("--force", metavar="STAGE", help="run this stage even if it is up to date")
-    run.add_argument("--name", metavar="NAME", help="name the run: gc then keeps what it made")
-    run.add_argument(
-        "--jobs",
-        type=positive,
-        default=len(os.sched_getaffinity(0)),
-        metavar="N",
-        help="worker processes (default: all cores)",
-    )
+
+    example = "gptmill refresh -c configs/web.toml --start continue"
+    refresh.arguments(command("refresh", refresh.run, "crawl again, and promote the model if it is as good", example))
+    promotion.arguments(command("promote", promotion.run, "make a run's model the latest", "gptmill promote release"))
 
     planned = with_store(
         with_config(command("plan", _plan, "say what run would do and why", "gptmill plan --set pretrain.lr=0.001"))
@@ -118,7 +111,7 @@ def parser() -> Parser:
     cleaned.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
     generate.arguments(
-        command("generate", generate.run, "stream text from the newest model", 'gptmill generate "os.path"')
+        command("generate", generate.run, "stream text from the latest model", 'gptmill generate "os.path"')
     )
     example = "gptmill evaluate latest notes.txt piqa.jsonl"
     evaluate.arguments(command("evaluate", evaluate.run, "score a model on texts and benchmarks", example))
@@ -127,52 +120,24 @@ def parser() -> Parser:
     example = "gptmill finetune data.jsonl --out tuned --lr 1e-4"
     finetune.arguments(command("finetune", finetune.run, "train a model further on examples of your own", example))
     export.arguments(
-        command("export", export.run, "take the newest model or its corpus elsewhere", "gptmill export --hf my-model")
+        command("export", export.run, "take the latest model or its corpus elsewhere", "gptmill export --hf my-model")
     )
     inspection.declare(command)
     return top
 
 
 def _run(options: argparse.Namespace, display: Display) -> int:
-    mill = _mill(options)
+    mill = running.mill_of(options)
     selection = Selection(mill, only=options.only, until=options.until, force=options.force)
-    if options.name is not None:
-        refuse_name(mill.store, options.name)
-    interrupt.listen()
-    with Session(mill, selection, options.jobs, display) as session:
-        decisions = session.start({"arguments": sys.argv[1:], "jobs": options.jobs})
-        wanted = [decision for decision in decisions if decision.stage in selection.wanted]
-        if all(decision.status == "cached" for decision in wanted) and server.configured() is None:
-            dag.mill(session.walk, mill.config, mill)
-        else:
-            from flows.orchestrate import run_flow
-
-            display.note(_intention(wanted))
-            with server.at_hand(mill.store.root, session.use_wait) as served:
-                run_flow(session, served=served)
-    if options.name is not None:
-        give_name(mill.store, find_run(mill.store, session.log_path.stem), options.name)
-    _tell_end(session, display)
-    return DONE
-
-
-def _intention(decisions: list[Decision]) -> str:
-    """What is about to happen, said before Prefect's seconds of start-up."""
-    first = next((d for d in decisions if d.status == "run"), None)
-    cached = sum(decision.status == "cached" for decision in decisions)
-    why = f", from {first.stage} on ({'; '.join(first.reasons)})" if first else ""
-    return f"{len(decisions) - cached} stages to run{why}, {cached} cached. Starting Prefect."
-
-
-def _tell_end(session: Session, display: Display) -> None:
-    display.note(f"{session.ran} stages ran, {session.cached} cached.")
-    report = session.artifacts.get("report")
-    if report is not None:
-        print(report.path / "report.html")  # noqa: T201  (the command's result)
+    if options.start is None:
+        return running.run_mill(mill, selection, options, display)
+    return running.run_mill(
+        mill, selection, options, display, lambda mill: refresh.begin_anew(mill, options.start, display)
+    )
 
 
 def _plan(options: argparse.Namespace, _display: Display) -> int:
-    decisions: list[Decision] = plan(_mill(options))
+    decisions: list[Decision] = plan(running.mill_of(options))
     if options.json:
         print(json.dumps([decision.as_json() for decision in decisions], indent=1))  # noqa: T201
     else:
@@ -191,8 +156,8 @@ def _accept(options: argparse.Namespace, display: Display) -> int:
 
     if options.stage == "scrape":
         raise BadInput("The crawler's code is recorded with a snapshot and never keyed: there is nothing to accept.")
-    mill = _mill(options)
-    last_key = mill.latest().get(options.stage, {}).get("key")
+    mill = running.mill_of(options)
+    last_key = refs.newest(mill.store, mill.config.name).get(options.stage, {}).get("key")
     last = mill.store.manifest(options.stage, last_key) if last_key else None
     if last is None:
         raise BadInput(
@@ -220,11 +185,6 @@ def _gc(options: argparse.Namespace, display: Display) -> int:
     verb = "would be deleted" if options.dry_run else "deleted"
     display.note(f"{len(garbage)} folders, {sum(size for _, size in garbage):,} bytes {verb}.")
     return DONE
-
-
-def _mill(options: argparse.Namespace) -> Mill:
-    config = load_config(options.config, options.settings)
-    return Mill(Store(options.store), config)
 
 
 def _disk_sentence(error: OSError) -> str:

@@ -7,7 +7,7 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
@@ -29,6 +29,15 @@ from pipeline.tokenizer import TokenizerConfig
 
 DEFAULT_CONFIG = Path("configs/demo.toml")
 DEFAULT_STORE = Path("data/store")
+
+
+class RefreshConfig(Config):
+    """What `gptmill refresh` does beside crawling again; nothing of it enters a key."""
+
+    start: Literal["scratch", "continue"] = execution("scratch")
+    """What training on a new corpus starts from: nothing, or the promoted model, with fresh warmup and optimizer."""
+    margin: float = execution(0.02, ge=0, lt=1)
+    """Share by which the new model's bits per byte may be above the promoted one's, on either validation set."""
 
 
 class MillConfig(Config):
@@ -64,6 +73,8 @@ class MillConfig(Config):
     """What the model is measured on."""
     report: ReportConfig = ReportConfig()
     """The page that tells it all."""
+    refresh: RefreshConfig = RefreshConfig()
+    """How the corpus and the model are kept fresh."""
     workers: WorkersConfig = WorkersConfig()
     """Who does the shards; never part of a key."""
 

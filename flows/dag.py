@@ -1,8 +1,8 @@
 """The DAG: from a list of URLs to an evaluated GPT, as plain calls in order.
 
 `step` takes a stage, its section of the config and its inputs, and gives the stage's artifact. What `step` is
-decides what happens: a planner only explains, a runner runs, a drawer draws. `outside` gives the files that
-come from outside the store: evaluation sets, the language model, the takedown list.
+decides what happens: a planner only explains, a runner runs, a drawer draws. `outside` gives what comes from outside the
+DAG: evaluation sets, the language model, the takedown list, and the checkpoint that training may start from.
 
                 ┌─► signatures ────────────────────────┐
                 ├─► contamination ─────────────────────┤
@@ -28,7 +28,7 @@ class Step(Protocol):
 
 
 class Outside(Protocol):
-    """The files from outside the store."""
+    """What comes from outside the DAG."""
 
     @property
     def evaluation_sets(self) -> Files:
@@ -45,6 +45,9 @@ class Outside(Protocol):
     @property
     def tombstones(self) -> Files:
         """The takedown list."""
+
+    def start(self, shards: Any, /) -> Any:
+        """The checkpoint that training on these shards goes on from, if it does not start from nothing."""
 
 
 def mill(step: Step, config: MillConfig, outside: Outside) -> Any:
@@ -114,7 +117,9 @@ def mill(step: Step, config: MillConfig, outside: Outside) -> Any:
         tokenizer=tokenizer,
     )
 
-    checkpoint = step(stages.PRETRAIN, "pretrain", config.pretrain, shards=shards, tokenizer=tokenizer)
+    start = outside.start(shards)
+    goes_on = {} if start is None else {"start": start}
+    checkpoint = step(stages.PRETRAIN, "pretrain", config.pretrain, shards=shards, tokenizer=tokenizer, **goes_on)
     evaluation = step(
         stages.EVALUATE,
         "evaluate",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from flows import options as kinds
 from flows.display import Display
-from flows.models import Latest, Model, existing_store, model_in, newest
+from flows.models import Model, existing_store, latest, model_in, trained
+from flows.refs import References
 from pipeline import export
 from pipeline.config import BadInput
 from pipeline.engine.store import Artifact, Store, flush
@@ -27,7 +28,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     where.add_argument("--hf", type=Path, metavar="FOLDER", help="the model and its tokenizer, for Hugging Face")
     where.add_argument("--nanogpt", type=Path, metavar="FOLDER", help="the corpus as nanoGPT's train.bin and val.bin")
     where.add_argument("--llmc", type=Path, metavar="FOLDER", help="the corpus as llm.c's files")
-    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the newest results of this config")
+    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest results of this config")
     added.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="with --hf: this checkpoint's model")
 
 
@@ -39,13 +40,14 @@ def run(options: argparse.Namespace, display: Display) -> int:
         facts = to_hugging_face(model_in(options.checkpoint, options.store, options.config), options.hf)
     else:
         store = existing_store(options.store)
-        name, latest = newest(store, options.config)
+        name, stages = latest(store, options.config)
         if options.hf:
-            tokenizer, model = (_artifact(store, latest, stage).path for stage in ("tokenizer", "pretrain"))
-            facts = to_hugging_face(Model(name, model, tokenizer), options.hf)
+            for stage in ("tokenizer", "pretrain"):
+                _artifact(store, stages, stage)
+            facts = to_hugging_face(trained(store, name, stages), options.hf)
         else:
             to = to_nanogpt if options.nanogpt else to_llmc
-            facts = to(store, latest, options.nanogpt or options.llmc)
+            facts = to(store, stages, options.nanogpt or options.llmc)
     for fact in facts:
         display.note(fact)
     print(options.hf or options.nanogpt or options.llmc)  # noqa: T201  (the command's result)
@@ -70,25 +72,25 @@ def to_hugging_face(model: Model, folder: Path) -> list[str]:
     return [f"A model of {gpt.parameter_count():,} parameters and its tokenizer of {encoding.n_vocab:,} ids."]
 
 
-def to_nanogpt(store: Store, latest: Latest, folder: Path) -> list[str]:
+def to_nanogpt(store: Store, stages: References, folder: Path) -> list[str]:
     """The corpus as nanoGPT's train.bin and val.bin; tells what was written, a line a fact."""
-    parts, vocab_size = _corpus(store, latest)
+    parts, vocab_size = _corpus(store, stages)
     with written_aside(folder) as aside:
         written = export.nanogpt(parts, vocab_size, aside)
     return _facts(written, vocab_size, export.NANOGPT_VOCABULARY, "nanoGPT, where there is no meta.pkl,")
 
 
-def to_llmc(store: Store, latest: Latest, folder: Path) -> list[str]:
+def to_llmc(store: Store, stages: References, folder: Path) -> list[str]:
     """The corpus as llm.c's files; tells what was written, a line a fact."""
-    parts, vocab_size = _corpus(store, latest)
+    parts, vocab_size = _corpus(store, stages)
     with written_aside(folder) as aside:
         written = export.llmc(parts, vocab_size, aside)
     return _facts(written, vocab_size, export.LLMC_VOCABULARY, "llm.c")
 
 
-def _corpus(store: Store, latest: Latest) -> tuple[list[Path], int]:
-    encoding = load_encoding(_artifact(store, latest, "tokenizer").path)
-    return [part.folder for part in _artifact(store, latest, "pack").parts], encoding.n_vocab
+def _corpus(store: Store, stages: References) -> tuple[list[Path], int]:
+    encoding = load_encoding(_artifact(store, stages, "tokenizer").path)
+    return [part.folder for part in _artifact(store, stages, "pack").parts], encoding.n_vocab
 
 
 def _facts(written: dict[Split, int], vocab_size: int, expected: int, reader: str) -> list[str]:
@@ -99,9 +101,9 @@ def _facts(written: dict[Split, int], vocab_size: int, expected: int, reader: st
     return facts
 
 
-def _artifact(store: Store, latest: Latest, stage: str) -> Artifact:
-    """The latest artifact of a stage, all its files being there; BadInput otherwise."""
-    artifact = store.load(stage, latest[stage]["key"]) if stage in latest else None
+def _artifact(store: Store, stages: References, stage: str) -> Artifact:
+    """The promoted artifact of a stage, all its files being there; BadInput otherwise."""
+    artifact = store.load(stage, stages[stage]["key"]) if stage in stages else None
     if artifact is None:
         raise BadInput(f"There is no result of {stage} in {store.root} to export: gptmill run makes one.")
     damaged = store.damage(artifact.path, artifact.manifest)

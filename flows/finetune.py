@@ -14,7 +14,7 @@ from flows import options as kinds
 from flows.display import Display
 from flows.export import refuse_filled
 from flows.models import model_named
-from flows.runs import LATEST
+from flows.refs import LATEST
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import locks
 from pipeline.engine.store import flush

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows import options as kinds
 from flows.display import Display
-from flows.models import model_in, newest_model
+from flows.models import latest_model, model_in
 from pipeline.config import BadInput
 from pipeline.shards import end_of_text
 
@@ -16,7 +16,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     kinds.with_store(added)
     added.add_argument("prompt", nargs="?", default="", help="the text to go on from; none: start a new document")
-    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the newest model of this config")
+    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest model of this config")
     added.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="this checkpoint, or Hugging Face folder")
     added.add_argument("--temperature", type=kinds.at_least_zero, default=0.8, help="0: the likeliest (default 0.8)")
     added.add_argument("--top-k", type=kinds.count, default=0, help="sample among the k likeliest (default: all)")
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, _display: Display) -> int:
     if options.checkpoint:
         chosen = model_in(options.checkpoint, options.store, options.config)
     else:
-        chosen = newest_model(options.store, options.config)
+        chosen = latest_model(options.store, options.config)
     from model.config import TrainingError
     from model.folder import open_folder
     from model.generation.generate import generate

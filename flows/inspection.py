@@ -73,7 +73,7 @@ def declare(command: Declare) -> None:
 
 
 def _with_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: newest)")
+    parser.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: latest)")
 
 
 def _with_json(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +114,6 @@ def _runs(options: argparse.Namespace, _display: Display) -> int:
     if options.name is not None:
         run, name = options.name
         runs.give_name(store, runs.find_run(store, run), name)
-    found = [runs.as_json(run) for run in runs.runs(store)[: options.limit]]
+    found = [runs.as_json(store, run) for run in runs.runs(store)[: options.limit]]
     print(json.dumps(found, indent=1) if options.json else "\n".join(map(runs.line, found)))  # noqa: T201
     return 0

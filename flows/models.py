@@ -1,17 +1,13 @@
-"""Which model a command means: a folder, the newest of a config, or whichever was trained last."""
+"""Which model a command means: a folder, the promoted one of a config, or whichever was promoted last."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from flows.config import load_config
-from flows.plan import Mill
-from flows.runs import LATEST, find_run
-from flows.session import latest_model
+from flows.refs import LATEST, References, last_model, promoted
+from flows.runs import find_run
 from pipeline.config import BadInput
-from pipeline.engine.store import Store, read_manifest, read_object
-
-Latest = dict[str, dict[str, str]]
-"""{stage: {key, digest}} of the newest artifacts of a config."""
+from pipeline.engine.store import Store, read_manifest
 
 
 class Model(NamedTuple):
@@ -22,24 +18,24 @@ class Model(NamedTuple):
     tokenizer: Path
 
 
-def newest(store: Store, config: Path | None) -> tuple[str, Latest]:
-    """The given config's name and latest artifacts, or those of whichever config trained last."""
+def latest(store: Store, config: Path | None) -> tuple[str, References]:
+    """The given config's name and promoted artifacts, or those of whichever config's model was promoted last."""
     if config:
-        loaded = load_config(config)
-        return loaded.name, Mill(store, loaded).latest()
-    found = latest_model(store.root)
+        name = load_config(config).name
+        return name, promoted(store, name).get("stages", {})
+    found = last_model(store.root)
     if found is None:
         raise BadInput(f"There is no trained model in {store.root}: gptmill run makes one, or name a config (-c).")
     return found
 
 
-def newest_model(root: Path, config: Path | None = None) -> Model:
-    """The newest model of a config, or of all."""
-    return _trained(existing_store(root), *newest(existing_store(root), config))
+def latest_model(root: Path, config: Path | None = None) -> Model:
+    """The promoted model of a config, or the one of all that was promoted last."""
+    return trained(existing_store(root), *latest(existing_store(root), config))
 
 
 def model_in(folder: Path, root: Path, config: Path | None = None) -> Model:
-    """The model in a folder, its tokenizer being beside it, or that of the run that made it, or else the newest.
+    """The model in a folder, its tokenizer being beside it, or that of the run that made it, or else the latest.
 
     Raises `BadInput` where none of them is there.
     """
@@ -54,27 +50,26 @@ def model_in(folder: Path, root: Path, config: Path | None = None) -> Model:
         return Model(str(folder), folder, folder.resolve().parents[1] / "tokenizer" / made_from["tokenizer"]["key"])
     if not _is_store(root):
         raise BadInput(f"{folder} has no tokenizer beside its model, and there is no store in {root} that has one.")
-    name, latest = newest(Store(root), config)
-    if "tokenizer" not in latest:
+    name, stages = latest(Store(root), config)
+    if "tokenizer" not in stages:
         raise BadInput(f"{folder} has no tokenizer beside its model, and the config {name} has none yet.")
-    return Model(str(folder), folder, Store(root).artifact_folder("tokenizer", latest["tokenizer"]["key"]))
+    return Model(str(folder), folder, Store(root).artifact_folder("tokenizer", stages["tokenizer"]["key"]))
 
 
 def model_named(name: str, root: Path) -> Model:
-    """The model in a folder, or the newest of the config of that name, or that of a run, or `latest` of all."""
+    """The model in a folder, or the promoted one of the config of that name, or that of a run, or `latest` of all."""
     if Path(name).is_dir():
         return model_in(Path(name), root)
     if name == LATEST:
-        found = newest_model(root)
+        found = latest_model(root)
         return found._replace(name=f"{LATEST} ({found.name})")
     if not _is_store(root):
         raise BadInput(f"{name} is no folder, and there is no store in {root} that could have a model of that name.")
     store = Store(root)
-    reference = root / "refs" / name / "latest.json"
-    if Path(name).name == name and reference.is_file():
-        return _trained(store, name, read_object(reference).get("stages", {}))
+    if Path(name).name == name and (of_config := promoted(store, name)):
+        return trained(store, name, of_config.get("stages", {}))
     try:
-        return _trained(store, name, find_run(store, name, "tokenizer", "pretrain").stages)
+        return trained(store, name, find_run(store, name, "tokenizer", "pretrain").stages)
     except BadInput as error:
         raise BadInput(f"{name} is no folder and no config with results. {error}") from error
 
@@ -90,8 +85,11 @@ def _is_store(path: Path) -> bool:
     return (path / "store.json").is_file()
 
 
-def _trained(store: Store, name: str, latest: Latest) -> Model:
-    if "pretrain" not in latest or "tokenizer" not in latest:
+def trained(store: Store, name: str, stages: References) -> Model:
+    """The model among a run's artifacts, with the tokenizer that it was trained with; BadInput where there is none."""
+    if "pretrain" not in stages or "tokenizer" not in stages:
         raise BadInput(f"There is no trained model of {name} in {store.root}: gptmill run makes one.")
-    folder, tokenizer = (store.artifact_folder(stage, latest[stage]["key"]) for stage in ("pretrain", "tokenizer"))
-    return Model(name, folder, tokenizer)
+    key = stages["pretrain"]["key"]
+    made_from = (store.manifest("pretrain", key) or {}).get("inputs", {})
+    tokenizer = made_from.get("tokenizer", stages["tokenizer"])
+    return Model(name, store.artifact_folder("pretrain", key), store.artifact_folder("tokenizer", tokenizer["key"]))

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from flows import dag
+from flows import dag, promotion
 from flows.plan import Pending
 from flows.session import Session
 from pipeline.config import BadInput, StageFailed
@@ -40,6 +40,10 @@ def run_flow(session: Session, *, served: bool) -> None:
         session.log("flow", started=True)
         flow_runs.append(str(runtime.flow_run.id))
         dag.mill(_Step(session), session.mill.config, session.mill)
+        if promotion.is_asked(session):
+            _promotion_task(session)(return_state=True).result(raise_on_failure=True)
+        else:
+            promotion.conclude(session)
         return {stage: artifact.reference() for stage, artifact in session.artifacts.items()}
 
     # Without a server nobody watches heartbeats, and joining their thread costs a second at the end of each flow.
@@ -72,7 +76,8 @@ class _Step:
             return Pending(stage.name)
         known = {name: value for name, value in inputs.items() if not isinstance(value, Pending)}
         references = {n: v.reference() if isinstance(v, Artifact) else {"digest": v.digest} for n, v in known.items()}
-        waits = {value.stage: self._states[value.stage] for value in known.values() if isinstance(value, Artifact)}
+        made = [value.stage for value in known.values() if isinstance(value, Artifact) and value.stage in self._states]
+        waits = {stage: self._states[stage] for stage in made}
         task = _stage_task(self._session, stage, section, config, known)
         state = task(stage.name, references, wait_for=list(waits.values()), return_state=True)
         self._states[stage.name] = state
@@ -105,6 +110,23 @@ def _stage_task(session: Session, stage: Stage, section: str, config: BaseModel,
 
     stage_, inputs_ = stage, inputs
     return run_stage
+
+
+def _promotion_task(session: Session) -> Any:
+    """The question at the end of a refresh, as a task whose state is its answer."""
+    from prefect import task
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.cache_policies import NO_CACHE
+    from prefect.states import Completed
+
+    @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
+    def promote() -> Any:
+        verdict = promotion.conclude(session)
+        assert verdict is not None
+        create_markdown_artifact(key="promotion", markdown=promotion.markdown(verdict), description=verdict.reason)
+        return Completed(name="Promoted" if verdict.promoted else "Refused", message=verdict.reason)
+
+    return promote
 
 
 def _worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:

@@ -1,6 +1,5 @@
 """The planner: walks the DAG without running anything and says of every stage what would happen and why."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,17 +8,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flows import dag, stages
+from flows import dag, refs, stages
 from flows.config import MillConfig
 from model.config import TrainingError
 from model.evaluation.sets import read_sets
 from pipeline import snapshots
 from pipeline.config import BadInput
-from pipeline.engine import locks
 from pipeline.engine.hashes import Files, RememberedHashes
 from pipeline.engine.resolve import NEVER_RUN, Input, Request, resolve
 from pipeline.engine.stage import Stage
-from pipeline.engine.store import Artifact, Store, read_object, write_atomically
+from pipeline.engine.store import Artifact, Store
 from pipeline.language import default_model, refuse_unknown
 
 
@@ -55,13 +53,12 @@ class Decision:
 
 
 class Mill:
-    """One config in one store: the outside files, the latest artifacts, and what a step needs to know."""
+    """One config in one store: the outside files, the newest artifacts, and what a step needs to know."""
 
     def __init__(self, store: Store, config: MillConfig) -> None:
         self.store = store
         self.config = config
         self.hashes = RememberedHashes(store)
-        self.latest_path = store.root / "refs" / config.name / "latest.json"
 
     @cached_property
     def evaluation_sets(self) -> Files:
@@ -91,19 +88,37 @@ class Mill:
         path = self.store.tombstones
         return self.hashes.files([path] if path.is_file() else [], single=True)
 
-    def latest(self) -> dict[str, dict[str, str]]:
-        """{stage: {key, digest}} of the newest artifacts of this config."""
-        found: dict[str, dict[str, str]] = read_object(self.latest_path).get("stages", {})
-        return found
+    def snapshot_wanted(self, source_key: str) -> int:
+        """The number of the snapshot that a source must have at least: the first, unless a refresh wants a later."""
+        wanted: int = refs.last_refresh(self.store, self.config.name).get("crawls", {}).get(source_key, 0)
+        return wanted
 
-    def remember(self, artifact: Artifact) -> None:
-        """Make an artifact the latest of its stage."""
-        reference = {"key": artifact.key, "digest": artifact.digest}
-        with locks.held(self.store.root / "locks" / f"refs-{self.config.name}.lock"):
-            known = self.latest()
-            if known.get(artifact.stage) != reference:
-                known[artifact.stage] = reference
-                write_atomically(self.latest_path, json.dumps({"stages": known}, indent=1, sort_keys=True))
+    def start(self, shards: Artifact | Pending) -> Artifact | None:
+        """The checkpoint that training on these shards goes on from; None where it starts from nothing.
+
+        The last refresh settled it: from then on, training on another corpus than that of the model that was promoted
+        when it began goes on from that model or starts from nothing, and training on the same one starts where that
+        model's own did, unless a run was told otherwise. Promotion changes nothing of this. BadInput where the
+        checkpoint is gone.
+        """
+        begun = refs.last_refresh(self.store, self.config.name)
+        reference = begun.get("stages", {}).get("pretrain")
+        if reference is None or isinstance(shards, Pending):
+            return None
+        promoted = self.store.load("pretrain", reference["key"])
+        made_from = {} if promoted is None else promoted.manifest["inputs"]
+        if made_from and made_from["shards"]["digest"] == shards.digest and not begun.get("any_corpus"):
+            return self._checkpoint(made_from["start"]["key"]) if "start" in made_from else None
+        return self._checkpoint(reference["key"]) if begun["start"] == "continue" else None
+
+    def _checkpoint(self, key: str) -> Artifact:
+        found = self.store.load("pretrain", key)
+        if found is None:
+            raise BadInput(
+                f"The checkpoint pretrain/{key} that training goes on from is no longer in {self.store.root}: "
+                "start from nothing with --start scratch."
+            )
+        return found
 
     def request(self, stage: Stage, section: str, config: BaseModel, inputs: dict[str, Input]) -> Request:
         """The request that a step makes of the store."""
@@ -143,12 +158,12 @@ def graph(mill: Mill) -> Graph:
 def plan(mill: Mill, *, force: str | None = None) -> list[Decision]:
     """What `run` would do with every stage, in the DAG's order."""
     decisions: list[Decision] = []
-    latest = mill.latest()
+    newest = refs.newest(mill.store, mill.config.name)
 
     def step(
         stage: Stage, section: str, config: BaseModel, /, **inputs: Artifact | Pending | Files
     ) -> Artifact | Pending:
-        decision, artifact = _decide(mill, latest, force, stage, section, config, inputs)
+        decision, artifact = _decide(mill, newest, force, stage, section, config, inputs)
         decisions.append(decision)
         waiting = [value for value in inputs.values() if isinstance(value, Pending)]
         upstream = frozenset().union(*({value.stage} | value.upstream for value in waiting))
@@ -160,7 +175,7 @@ def plan(mill: Mill, *, force: str | None = None) -> list[Decision]:
 
 def _decide(
     mill: Mill,
-    latest: dict[str, dict[str, str]],
+    newest: refs.References,
     force: str | None,
     stage: Stage,
     section: str,
@@ -181,7 +196,7 @@ def _decide(
         return Decision(stage.name, "unknown", [f"after {', '.join(waiting)}"]), None
     known: dict[str, Input] = {name: value for name, value in inputs.items() if not isinstance(value, Pending)}
     request = mill.request(stage, section, config, known)
-    last_key = latest.get(stage.name, {}).get("key")
+    last_key = newest.get(stage.name, {}).get("key")
     found = resolve(mill.store, request, last_key=last_key, force=force == stage.name)
     if found.artifact is not None:
         return _cached(stage, found.artifact), found.artifact
@@ -190,12 +205,17 @@ def _decide(
 
 
 def why_scrape(mill: Mill, force: bool) -> Iterator[str]:
-    """Why sources must be crawled; nothing where each has a sealed snapshot."""
+    """Why sources must be crawled; nothing where each has the sealed snapshots that it should have."""
     if force:
         yield "forced"
         return
-    for source in snapshots.unsealed(mill.store, mill.config.scrape, mill.hashes):
-        yield f"{NEVER_RUN}: source {source.name} has no sealed snapshot"
+    for source in mill.config.scrape.sources:
+        source_key = snapshots.identify(source, mill.hashes)
+        newest = snapshots.newest_sequence(mill.store, source_key)
+        if newest is None:
+            yield f"{NEVER_RUN}: source {source.name} has no sealed snapshot"
+        elif newest < mill.snapshot_wanted(source_key):
+            yield f"a refresh crawls source {source.name} again"
 
 
 def _cached(stage: Stage, artifact: Artifact) -> Decision:

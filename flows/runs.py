@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows.refs import LATEST, promoted
 from pipeline.config import BadInput
 from pipeline.corpus import Corpus
 from pipeline.engine import locks
 from pipeline.engine.store import Artifact, Store, read_object, write_atomically
-
-LATEST = "latest"
-"""The name that every config's newest artifacts have; no run can be called so."""
 
 Row = dict[str, Any]
 
@@ -26,7 +24,7 @@ class Run:
     """One run: `stages` holds what its log says of each stage that it did or found done, in their order.
 
     `started` is in seconds since the epoch; `seconds` is None and `status` "unended" where the log has no end: the run
-    goes on, or was killed.
+    goes on, or was killed. `promotion` is what its log says of the decision on its model, where there was one.
     """
 
     id: str
@@ -37,6 +35,7 @@ class Run:
     arguments: tuple[str, ...]
     stages: dict[str, Row] = field(repr=False)
     names: tuple[str, ...] = ()
+    promotion: Row | None = field(default=None, repr=False)
 
     @property
     def ran(self) -> list[str]:
@@ -54,15 +53,17 @@ def runs(store: Store) -> list[Run]:
 
 
 def find_run(store: Store, wanted: str | None, *stages: str) -> Run:
-    """The run of that name or id (or its beginning); without one, the newest that has all of these stages.
+    """The run of that name or id (or its beginning); without one, the newest that has all of these stages, or that
+    whose artifacts are promoted in its place.
 
     BadInput where there is none, or where it lacks one of the stages.
     """
     known = runs(store)
     if wanted is None:
         for run in known:
-            if run.stages.keys() >= set(stages) and all(_there(store, run, stage) for stage in stages):
-                return run
+            if _has(store, run, stages):
+                latest = promoted(store, run.config).get("run")
+                return next((each for each in known if each.id == latest and _has(store, each, stages)), run)
         raise BadInput(f"No run in {store.root} has got as far as {stages[-1]}: gptmill run goes on.")
     matching = [run for run in known if wanted in run.names] or [run for run in known if run.id.startswith(wanted)]
     if len(matching) != 1:
@@ -117,7 +118,7 @@ def forget_name(store: Store, name: str) -> None:
         path.unlink()
 
 
-def as_json(run: Run) -> Row:
+def as_json(store: Store, run: Run) -> Row:
     """The fields that scripts rely on."""
     return {
         "run": run.id,
@@ -129,6 +130,8 @@ def as_json(run: Run) -> Row:
         "ran": run.ran,
         "cached": [stage for stage, row in run.stages.items() if row["status"] == "cached"],
         "arguments": list(run.arguments),
+        "promotion": run.promotion,
+        "latest": promoted(store, run.config).get("run") == run.id,
     }
 
 
@@ -137,14 +140,22 @@ def line(row: Row) -> str:
     took = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
     made = ", ".join(row["ran"]) if row["cached"] else f"all {len(row['ran'])} stages"
     told = f"{made or 'nothing'} ran" if row["ran"] or row["cached"] else "nothing done"
-    names = f"  [{', '.join(row['names'])}]" if row["names"] else ""
-    return f"{row['run']:<24} {row['started']:<21} {row['config']:<14} {row['status']:<8} {took:>9}  {told}{names}"
+    called = [*row["names"], *([LATEST] if row["latest"] else [])]
+    names = f"  [{', '.join(called)}]" if called else ""
+    refused = ", not promoted" if row["promotion"] and not row["promotion"]["promoted"] else ""
+    told = f"{told}{refused}{names}"
+    return f"{row['run']:<24} {row['started']:<21} {row['config']:<14} {row['status']:<8} {took:>9}  {told}"
 
 
 def _names(store: Store) -> list[tuple[Path, Row]]:
     """The file of each name, and what it says."""
     found = [(path, read_object(path)) for path in sorted((store.root / "refs").glob("*/*.json"))]
     return [(path, reference) for path, reference in found if path.stem != LATEST and "run" in reference]
+
+
+def _has(store: Store, run: Run, stages: tuple[str, ...]) -> bool:
+    """Whether a run has all of these stages, and what they gave is still there."""
+    return run.stages.keys() >= set(stages) and all(_there(store, run, stage) for stage in stages)
 
 
 def _there(store: Store, run: Run, stage: str) -> bool:
@@ -155,6 +166,7 @@ def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
     """The run that a log tells of; None where it holds no start. A line cut off by a kill is left out."""
     start: Row | None = None
     end: Row = {}
+    promotion: Row | None = None
     stages: dict[str, Row] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -165,10 +177,13 @@ def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
             start = row
         elif row["event"] == "stage":
             stages[row["stage"]] = row
+        elif row["event"] == "promotion":
+            promotion = row
         elif row["event"] == "end":
             end = row
     if start is None:
         return None
     arguments = tuple(start.get("arguments", ()))
     seconds, names = end.get("seconds"), tuple(named.get(path.stem, ()))
-    return Run(path.stem, start["config"], start["at"], end.get("status", "unended"), seconds, arguments, stages, names)
+    status = end.get("status", "unended")
+    return Run(path.stem, start["config"], start["at"], status, seconds, arguments, stages, names, promotion)

@@ -9,13 +9,12 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from pydantic import BaseModel
 
-from flows import interrupt, stages
+from flows import interrupt, refs, stages
 from flows.ahead import Ahead
 from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
@@ -27,7 +26,7 @@ from pipeline.engine.executor import Workers
 from pipeline.engine.hashes import Files
 from pipeline.engine.resolve import Input
 from pipeline.engine.stage import Stage
-from pipeline.engine.store import Artifact, read_object
+from pipeline.engine.store import Artifact
 from pipeline.report import check_counts
 from pipeline.sources import CrawlSource
 
@@ -82,6 +81,11 @@ class Session:
         self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
         self._store_lock = locks.using_store(mill.store.root)
 
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.log_path.stem
+
     def __enter__(self) -> Self:
         self.mill.store.create()
         self._store_lock.__enter__()
@@ -95,6 +99,9 @@ class Session:
     ) -> None:
         self.workers.__exit__(kind, error, trace)
         self._store_lock.__exit__(kind, error, trace)
+        if isinstance(error, (BadInput, StageFailed)) and stages.SCRAPE.name not in self.artifacts:
+            # A refresh of a site that is down is over: it must not keep later runs from what they can do.
+            refs.end_refresh(self.mill.store, self.mill.config.name)
         told = {} if error is None else {"error": str(error), "traceback": "".join(traceback.format_exception(error))}
         self.log("end", status="done" if error is None else "failed", seconds=time.time() - self._start, **told)
 
@@ -146,6 +153,7 @@ class Session:
                 reasons, start = self._early[0], start - self._early[1]
             status = "run" if reasons else "cached"
         else:
+            refuse_other_tokenizer(inputs)
             request = self.mill.request(stage, section, config, inputs)
             with self.display.stage(stage.name) as bar:
                 ahead = Ahead(self.mill, self.workers, stage, self.artifacts, self._unforced())
@@ -164,7 +172,7 @@ class Session:
         refuse_empty(artifact)
         seconds = time.perf_counter() - start
         self.artifacts[stage.name] = artifact
-        self.mill.remember(artifact)
+        refs.remember(self.mill.store, self.mill.config.name, artifact)
         if stage is stages.PACK:
             refuse_unscorable(artifact)
             check_counts({name: each.manifest for name, each in self.artifacts.items()})
@@ -200,7 +208,8 @@ class Session:
             lock = mill.store.root / "locks" / f"scrape-{source_key}.lock"
             with locks.held(lock, on_wait=self._waits(stage.name)):
                 again = forced and source_key not in self._crawled
-                if again or not snapshots.sealed(mill.store, source_key):
+                newest = snapshots.newest_sequence(mill.store, source_key)
+                if again or newest is None or newest < mill.snapshot_wanted(source_key):
                     with self.display.stage(stage.name) as bar:
                         snapshots.seal(mill.store, source, stage, config, source_key, bar)
                     self._crawled.add(source_key)
@@ -212,6 +221,16 @@ class Session:
 
     def _waits(self, stage: str) -> Callable[[], None]:
         return lambda: self.display.line("unknown", stage, "another run is at it: waiting for its result")
+
+
+def refuse_other_tokenizer(inputs: dict[str, Input]) -> None:
+    """BadInput where training would go on from a checkpoint that knows other ids."""
+    start = inputs.get("start")
+    if isinstance(start, Artifact) and start.manifest["inputs"]["tokenizer"]["digest"] != inputs["tokenizer"].digest:
+        raise BadInput(
+            f"Training cannot go on from the checkpoint {start.key[:12]}, which has another tokenizer than the present "
+            "one: go back to its [tokenizer] section, or start from nothing with --start scratch."
+        )
 
 
 def refuse_unscorable(artifact: Artifact) -> None:
@@ -250,14 +269,3 @@ def _known(inputs: dict[str, Artifact | Pending | Files]) -> dict[str, Input]:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
-
-
-def latest_model(root: Path) -> tuple[str, dict[str, dict[str, str]]] | None:
-    """The config name and latest artifacts of whichever config trained last."""
-    newest: tuple[float, str, dict[str, dict[str, str]]] | None = None
-    for path in (root / "refs").glob("*/latest.json"):
-        known = read_object(path).get("stages", {})
-        manifest = root / "artifacts" / "pretrain" / known.get("pretrain", {}).get("key", "-") / "manifest.json"
-        if manifest.is_file() and (newest is None or manifest.stat().st_mtime > newest[0]):
-            newest = (manifest.stat().st_mtime, path.parent.name, known)
-    return newest[1:] if newest else None

@@ -7,10 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from flows import refs
 from flows.display import Display, printable
 from flows.runs import Run, runs
 from flows.server import configured
 from flows.trace import is_doc_id
+from pipeline import held_out
 from pipeline.config import BadInput
 from pipeline.crawl.urls import canonical_url
 from pipeline.engine import locks
@@ -119,6 +121,8 @@ def _purge(store: Store, number: int, stones: Tombstones, documents: list[Docume
     """Take the records out of the snapshots, and delete what was made from them."""
     snapshots = purge_snapshots(store, number, stones, documents)
     deleted = forget(store, {document.doc_id for document in documents})
+    for path in refs.validation_paths(store):
+        held_out.forget(path, stones, {document.url for document in documents})
     commit(store)
     _forget_reports(store)
     tell(store, {"purged": number, "at": now(), "snapshots": snapshots})
@@ -211,6 +215,7 @@ def _checkpoint_lines(checkpoints: list[Row]) -> list[str]:
     lines = [f"  {len(trained):,} checkpoints trained on it{':' if trained else ''}"]
     for row in trained[:NAMED_DOCUMENTS]:
         told = ", ".join(f"{row[split]['tokens']:,} tokens of {split}" for split in ("train", "val"))
+        told += f", in the checkpoint {row['from'][:12]} that it went on from" if "from" in row else ""
         lines.append(f"    {row['key'][:12]} ({', '.join(row['runs']) or 'of no run'}): {told}")
     lines += _more(trained)
     unknown = len(checkpoints) - len(trained)

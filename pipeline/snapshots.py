@@ -53,9 +53,10 @@ def sealed(store: Store, source: str) -> list[tuple[Path, dict[str, Any]]]:
     return found
 
 
-def unsealed(store: Store, config: ScrapeConfig, hashes: RememberedHashes) -> list[Source]:
-    """The sources of which no snapshot is sealed yet."""
-    return [source for source in config.sources if not sealed(store, identify(source, hashes))]
+def newest_sequence(store: Store, source: str) -> int | None:
+    """The number of a source's newest sealed snapshot; None where it has none."""
+    known = sealed(store, source)
+    return int(known[-1][0].name) if known else None
 
 
 def as_artifact(store: Store, config: ScrapeConfig, hashes: RememberedHashes) -> Artifact:

@@ -162,10 +162,13 @@ def _kin(corpus: Corpus, doc_ids: set[bytes]) -> Iterator[tuple[str, float]]:
 def trained_on(store: Store, documents: dict[Path, list[Document]]) -> list[Row]:
     """The checkpoints in the store with such documents among their shards: key, and documents and tokens by split.
 
-    `shards` is false where a checkpoint's shards are no longer there, so that nobody can tell.
+    `shards` is false where a checkpoint's shards are no longer there, so that nobody can tell. `from` is the key of the
+    checkpoint that trained on them where only one did from whose weights this one was trained further.
     """
     found: list[Row] = []
+    starts: dict[str, str | None] = {}
     for manifest in store.manifests("pretrain"):
+        starts[manifest["key"]] = manifest["inputs"].get("start", {}).get("key")
         made_from = lineage(store, manifest)
         if "pack" not in made_from or "extract" not in made_from:  # a purge took them
             found.append({"key": manifest["key"], "shards": False})
@@ -180,7 +183,21 @@ def trained_on(store: Store, documents: dict[Path, list[Document]]) -> list[Row]
                 counts[split]["tokens"] += int(lengths.to_numpy().sum())
         if any(count["documents"] for count in counts.values()):
             found.append({"key": manifest["key"], "shards": True, **counts})
-    return found
+    further = _trained_further(starts, {row["key"]: row for row in found if row["shards"]})
+    known = {row["key"] for row in further}
+    return [row for row in found if row["key"] not in known] + further
+
+
+def _trained_further(starts: dict[str, str | None], trained: dict[str, Row]) -> list[Row]:
+    """Rows for the checkpoints of `starts`, by key what each started from, that descend from a `trained` one."""
+    found = []
+    for key in starts.keys() - trained.keys():
+        start = starts[key]
+        while start is not None and start not in trained:
+            start = starts.get(start)
+        if start is not None:
+            found.append({**trained[start], "key": key, "from": start})
+    return sorted(found, key=lambda row: str(row["key"]))
 
 
 def takedowns(path: Path) -> list[Row]:

@@ -259,7 +259,7 @@ class Training:
             ("other settings", settings["training"], self.config.identity()),
         ):
             if theirs != mine:
-                raise TrainingError(f"{folder} was trained with {what} ({_changes(theirs, mine)}): {again}.")
+                raise TrainingError(f"{folder} was trained with {what} ({changes(theirs, mine)}): {again}.")
         weights, moments = checkpoint.load_tensors(folder)
         checkpoint.load_weights(self.model, weights)
         restore_optimizer_state(self.model, self.optimizers, moments)
@@ -279,7 +279,7 @@ def enough_memory(config: PretrainConfig) -> Iterator[None]:
         ) from error.with_traceback(None)  # whose frames hold the training
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
+def changes(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What differs, as `name old → new`."""
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     return ", ".join(f"{name} {old.get(name)} → {new.get(name)}" for name in names)

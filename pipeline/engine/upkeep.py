@@ -50,7 +50,7 @@ def _manifest_folders(store: Store) -> list[Path]:
 
 
 def collect(store: Store, *, dry_run: bool) -> list[tuple[Path, int]]:
-    """Delete what no config's latest artifacts descend from, and left-over work; tell what and how big.
+    """Delete what nothing that a config keeps by name descends from, and left-over work; tell what and how big.
 
     Snapshots are never deleted. Raises BadInput while a run uses the store.
     """
@@ -70,9 +70,9 @@ def collect(store: Store, *, dry_run: bool) -> list[tuple[Path, int]]:
 
 
 def _reachable(store: Store) -> set[Path]:
-    """Folders of the latest artifacts of every config, of their inputs, and of the shards they refer to."""
+    """Folders of the artifacts that refs name, of their inputs, and of the shards they refer to."""
     todo: list[tuple[str, str]] = []
-    for path in (store.root / "refs").glob("*/*.json"):
+    for path in (store.root / "refs").rglob("*.json"):
         todo += [(stage, reference["key"]) for stage, reference in read_object(path).get("stages", {}).items()]
     keep: set[Path] = set()
     while todo:

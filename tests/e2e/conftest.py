@@ -86,7 +86,7 @@ resamples = 20
 UNWATCHED = """
 import sys
 from pathlib import Path
-from flows import dag
+from flows import dag, promotion
 from flows.config import load_config
 from flows.display import Display
 from flows.plan import Mill
@@ -96,6 +96,7 @@ mill = Mill(Store(Path(sys.argv[2])), load_config(Path(sys.argv[1])))
 with Session(mill, Selection(mill), int(sys.argv[3]), Display()) as session:
     session.start({})
     dag.mill(session.walk, mill.config, mill)
+    promotion.conclude(session)
 """
 """The same run without Prefect's seconds of start-up, for tests that need many runs."""
 
@@ -115,7 +116,7 @@ class MillCommand:
     def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `gptmill ARGUMENTS` with the store and, where it takes one, the config; check the exit code."""
         command = [sys.executable, "-m", "flows.cli", *arguments, "--store", str(self.store)]
-        if arguments[0] in {"run", "plan", "accept"}:
+        if arguments[0] in {"run", "refresh", "plan", "accept"}:
             command += ["-c", str(self.config)]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=300, check=False

@@ -304,3 +304,36 @@ def test_what_two_processes_began_one_ends_as_if_it_had_been_alone(run, config, 
     for mine, other in zip(metrics(resumed), metrics(alone), strict=True):
         assert mine["step"] == other["step"]
         assert mine.get("loss", 0.0) == pytest.approx(other.get("loss", 0.0), rel=1e-3)
+
+
+def test_a_training_that_starts_from_a_checkpoint_begins_with_its_weights_and_a_fresh_schedule(run, config):
+    first, _ = run(config)
+    further, stats = run(config, work="further", start=first)
+    before, after = metrics(first), metrics(further)
+    assert after[0]["loss"] < before[0]["loss"] - 1
+    assert after[0]["loss"] == pytest.approx(before[-3]["loss"], abs=0.5)
+    assert [line.get("lr") for line in after] == [line.get("lr") for line in before]
+    assert stats["steps"] == checkpoint.verify(further).step == checkpoint.verify(first).step
+
+
+def test_a_training_that_starts_from_a_checkpoint_goes_on_after_a_stop_as_if_there_had_been_none(run, config):
+    first, _ = run(config)
+    whole, _ = run(config, work="whole", start=first)
+
+    def stop(step, _total, _words):
+        if step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingError, match="stopped by SIGTERM"):
+        run(config, work="stopped", start=first, progress=stop)
+    resumed, _ = run(config, work="stopped", start=first)
+    assert content(resumed) == content(whole)
+    with pytest.raises(TrainingError, match="other data"):
+        run(config, work="stopped")
+
+
+def test_a_checkpoint_of_another_shape_is_nothing_to_start_from_but_other_dropout_is_no_other_shape(run, config):
+    first, _ = run(config)
+    with pytest.raises(TrainingError, match=r"another shape \(layers 2 → 3\)"):
+        run(config.model_copy(update={"layers": 3}), work="deeper", start=first)
+    run(config.model_copy(update={"dropout": 0.1, "steps": 1}), work="dropout", start=first)

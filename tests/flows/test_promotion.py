@@ -1,0 +1,68 @@
+"""The decision that follows from four numbers, and the refs that it changes."""
+
+import pytest
+
+from flows import refs
+from flows.promotion import judged, markdown
+from pipeline.engine.store import Artifact, Store
+
+
+def numbers(fixed, sampled):
+    sets = {"fixed": fixed, "sampled": sampled}
+    return {
+        name: {"meaning": "…", "documents": 1, "bytes": 9, "promoted": promoted, "new": new}
+        for name, (promoted, new) in sets.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("fixed", "sampled", "promoted"),
+    [
+        ((1.0, 0.9), (1.0, 0.9), True),
+        ((1.0, 1.02), (1.0, 1.02), True),
+        ((1.0, 1.03), (1.0, 0.5), False),
+        ((1.0, 0.5), (1.0, 1.03), False),
+        ((1.0, float("nan")), (1.0, 0.5), False),
+    ],
+)
+def test_a_model_must_hold_its_own_on_both_sets(fixed, sampled, promoted):
+    verdict = judged(numbers(fixed, sampled), 0.02)
+    assert verdict.promoted is promoted
+    assert "| fixed |" in markdown(verdict)
+
+
+def test_a_refusal_names_the_set_that_it_failed_on():
+    reason = judged(numbers((1.0, 0.5), (1.0, 1.5)), 0.02).reason
+    assert reason == "bits per byte 1.0000 → 1.5000 on the sampled texts: worse by more than the margin of 2.0%"
+
+
+def artifact(stage, key):
+    return Artifact(stage, key, f"digest of {key}", None)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def test_what_is_newest_is_not_thereby_promoted(store):
+    refs.promote(store, "small", refs.references({"pretrain": artifact("pretrain", "old")}), "run-1")
+    refs.remember(store, "small", artifact("pretrain", "new"))
+    assert refs.newest(store, "small")["pretrain"]["key"] == "new"
+    assert refs.promoted(store, "small")["stages"]["pretrain"]["key"] == "old"
+
+
+def test_promoting_again_what_is_promoted_changes_nothing(store):
+    made = refs.references({"pack": artifact("pack", "a")})
+    refs.promote(store, "small", made, "run-1")
+    before = refs.promoted(store, "small")
+    refs.promote(store, "small", made, "run-2")
+    assert refs.promoted(store, "small") == before
+
+
+def test_a_model_is_promoted_when_it_becomes_the_latest_and_not_with_what_follows_it(store):
+    refs.promote(store, "small", refs.references({"pretrain": artifact("pretrain", "a")}), "run-1")
+    at = refs.promoted(store, "small")["model_at"]
+    refs.promote(store, "small", refs.references({"report": artifact("report", "b")}), "run-2")
+    assert refs.promoted(store, "small")["model_at"] == at
+    assert refs.promoted(store, "small")["run"] == "run-2"
