@@ -18,6 +18,7 @@ from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 
+from flows import prefect_database
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine.children import die_with
 
@@ -68,6 +69,7 @@ def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
     # Settings of the user's profiles and of the current folder must not change what an embedded run does.
     settings = {**ENVIRONMENT, "PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
     os.environ.update(settings)
+    made_new = prefect_database.begin(home)
     process = _start(home, port)
     os.environ["PREFECT_API_URL"] = url
     try:
@@ -75,6 +77,8 @@ def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
 
         meanwhile()
         _wait(process, url, home / "server.log")
+        if made_new:
+            prefect_database.keep(home)
         yield False
     finally:
         del os.environ["PREFECT_API_URL"]
@@ -88,7 +92,13 @@ def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
 
 def _start(home: Path, port: int) -> "subprocess.Popen[bytes]":
     app = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    own = {
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # no run of ours has any
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    }
     with (home / "server.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "uvicorn", *app, "--log-level", "error", "--lifespan", "on"],
@@ -107,7 +117,7 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     while not _answers(url):
         if process.poll() is not None or time.monotonic() > end:
             raise StageFailed(f"Prefect's embedded server did not start; {log} says why. What is done is kept.")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def _answers(url: str) -> bool:

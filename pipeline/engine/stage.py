@@ -42,8 +42,7 @@ class Stage:
 
     def code(self) -> dict[str, str]:
         """Hashes of the first-party code that the stage reaches, by "file definition", and of its data files."""
-        files = {file: file_sha256(ROOT / file)[:UNIT_LENGTH] for file in self.files}
-        return {**code_units([self.function, *self.code_deps]), **files}
+        return dict(_code(self))
 
     def tool_versions(self) -> dict[str, str]:
         """Installed versions of the tools."""
@@ -55,6 +54,12 @@ def load_function(name: str) -> Callable[..., dict[str, Any]]:
     module, _, function = name.partition(":")
     loaded: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), function)
     return loaded
+
+
+@cache
+def _code(stage: Stage) -> dict[str, str]:
+    files = {file: file_sha256(ROOT / file)[:UNIT_LENGTH] for file in stage.files}
+    return {**code_units([stage.function, *stage.code_deps]), **files}
 
 
 @cache
