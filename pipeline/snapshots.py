@@ -113,8 +113,7 @@ def refuse_damaged(store: Store, folder: Path, manifest: dict[str, Any], *, full
 def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, source_key: str, progress: Progress) -> Path:
     """Crawl (or read) a source into the next snapshot of its id. A killed one goes on from its work folder."""
     earlier = sealed(store, source_key)
-    sequence = int(earlier[-1][0].name) + 1 if earlier else 0
-    work = store.work_folder("scrape", f"{source_key}-{sequence:04d}")
+    work = store.work_folder("scrape", f"{source_key}-{_next(earlier):04d}")
     aside = work / "snapshot"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
@@ -124,13 +123,23 @@ def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, sourc
     folders = [folder for folder, _ in earlier]
     purged = purged_names(store.tombstones)
     stats = scrape(source, aside, state, config.segment_bytes, progress, folders, purged)
+    folder = publish(store, source, stage, source_key, aside, stats, time.perf_counter() - start)
+    shutil.rmtree(work)
+    return folder
+
+
+def publish(
+    store: Store, source: Source, stage: Stage, source_key: str, aside: Path, stats: dict[str, Any], seconds: float
+) -> Path:
+    """Make what lies in `aside` the next snapshot of a source's id; `stats` are what `scrape` tells of it."""
+    earlier = sealed(store, source_key)
     files = describe_files(aside)
     manifest = {
         "format": FORMAT,
         "stage": "scrape",
         "source": source_key,
         "name": source.name,
-        "sequence": sequence,
+        "sequence": _next(earlier),
         "parent": earlier[-1][1]["digest"] if earlier else None,
         "digest": digest_of(files),
         "files": files,
@@ -139,9 +148,12 @@ def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, sourc
         "tools": stage.tool_versions(),
         "code": stage.code(),
         "sealed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "run": {"seconds": time.perf_counter() - start},
+        "run": {"seconds": seconds},
     }
-    folder = store.root / "snapshots" / source_key / f"{sequence:04d}"
+    folder = store.root / "snapshots" / source_key / f"{_next(earlier):04d}"
     store.publish(aside, folder, manifest)
-    shutil.rmtree(work)
     return folder
+
+
+def _next(earlier: list[tuple[Path, dict[str, Any]]]) -> int:
+    return int(earlier[-1][0].name) + 1 if earlier else 0
