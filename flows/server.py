@@ -48,10 +48,10 @@ def configured() -> str | None:
 
 
 @contextmanager
-def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
+def at_hand(store: Path, meanwhile: Callable[[Callable[[], bool]], None]) -> Iterator[bool]:
     """Make a server reachable for this process; tells whether it is a configured one. BadInput if that is not there.
 
-    `meanwhile` is called while an embedded one starts.
+    `meanwhile` is called while an embedded one starts, with what tells whether it still does.
     """
     url = configured()
     if url is not None:
@@ -75,7 +75,7 @@ def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
     try:
         import prefect.main  # noqa: F401  (takes seconds too)
 
-        meanwhile()
+        meanwhile(lambda: process.poll() is None and not _answers(url))
         _wait(process, url, home / "server.log")
         if made_new:
             prefect_database.keep(home)

@@ -122,12 +122,12 @@ class Workers:
         """Whether that task was begun ahead of its turn, which has not come yet."""
         return (stage, key) in self._begun
 
-    def map(self, tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
+    def map(self, tasks: Sequence[ShardTask], few: int = 1) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
         """Do all tasks, in any order, and yield each with its manifest as it ends.
 
-        On this machine, one task or one job needs no other process than this.
+        On this machine, one task or one job needs no other process than this, nor do a `few` tasks start any.
         """
-        alone = self.jobs == 1 or len(tasks) <= 1
+        alone = self.jobs == 1 or len(tasks) <= (1 if self.started else few)
         if self._config.engine == "processes" and alone and not any(self.has_begun(t.stage, t.key) for t in tasks):
             for task in tasks:
                 yield task, run_shard(task)
