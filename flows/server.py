@@ -41,6 +41,9 @@ ENVIRONMENT = {
     "PREFECT_CLI_PROMPT": "false",
 }
 
+SERVE = "import gc; gc.set_threshold(50_000); import uvicorn; uvicorn.main()"
+"""The server as a command: all that its start imports stays, and looking for garbage in it takes a fifth of the time."""
+
 
 def configured() -> str | None:
     """The address of the server that the user configured, if any."""
@@ -95,13 +98,12 @@ def _start(home: Path, port: int) -> "subprocess.Popen[bytes]":
     own = {
         "PREFECT_UI_ENABLED": "0",
         "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT__SERVER_FINAL": "1",
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # no run of ours has any
         "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     }
     with (home / "server.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", *app, "--log-level", "error", "--lifespan", "on"],
+            [sys.executable, "-c", SERVE, *app, "--log-level", "error", "--lifespan", "on"],
             cwd=home,
             env={**os.environ, **own},
             stdin=subprocess.DEVNULL,
