@@ -42,7 +42,7 @@ ENVIRONMENT = {
 }
 
 SERVE = "import gc; gc.set_threshold(50_000); import uvicorn; uvicorn.main()"
-"""The server as a command: all that its start imports stays, and looking for garbage in it takes a fifth of the time."""
+"""The server as a command: what it imports stays, and looking for garbage there takes a fifth of its start."""
 
 
 def configured() -> str | None:

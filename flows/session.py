@@ -204,7 +204,7 @@ class Session:
                 again = forced and source_key not in self._crawled
                 if again or not snapshots.sealed(mill.store, source_key):
                     with self.display.stage(stage.name) as bar:
-                        snapshots.seal(mill.store, source, stage, config, source_key, bar)
+                        snapshots.seal(mill.store, source, stage, config, source_key, bar, self.workers.each)
                     self._crawled.add(source_key)
         return snapshots.as_artifact(mill.store, config, mill.hashes), reasons
 

@@ -7,8 +7,9 @@ corpus of a config is the explicit list of all sealed snapshots of its sources, 
 import shutil
 import time
 from collections.abc import Callable
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, identity
 from pipeline.engine.hashes import RememberedHashes
@@ -27,6 +28,9 @@ from pipeline.engine.store import (
 from pipeline.scrape import scrape
 from pipeline.sources import CrawlSource, FileSource, ScrapeConfig, given_files, source_id
 from pipeline.tombstones import purged_names
+
+if TYPE_CHECKING:
+    from pipeline.crawl.given import Each
 
 Source = CrawlSource | FileSource
 Progress = Callable[[int, int, str], None]
@@ -110,7 +114,15 @@ def refuse_damaged(store: Store, folder: Path, manifest: dict[str, Any], *, full
         )
 
 
-def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, source_key: str, progress: Progress) -> Path:
+def seal(
+    store: Store,
+    source: Source,
+    stage: Stage,
+    config: ScrapeConfig,
+    source_key: str,
+    progress: Progress,
+    each: "Each" = starmap,
+) -> Path:
     """Crawl (or read) a source into the next snapshot of its id. A killed one goes on from its work folder."""
     earlier = sealed(store, source_key)
     work = store.work_folder("scrape", f"{source_key}-{_next(earlier):04d}")
@@ -122,7 +134,7 @@ def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, sourc
     start = time.perf_counter()
     folders = [folder for folder, _ in earlier]
     purged = purged_names(store.tombstones)
-    stats = scrape(source, aside, state, config.segment_bytes, progress, folders, purged)
+    stats = scrape(source, aside, state, config.segment_bytes, progress, folders, purged, each)
     folder = publish(store, source, stage, source_key, aside, stats, time.perf_counter() - start)
     shutil.rmtree(work)
     return folder
