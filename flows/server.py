@@ -18,6 +18,7 @@ from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 
+from flows import prefect_database
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine.children import die_with
 
@@ -40,6 +41,9 @@ ENVIRONMENT = {
     "PREFECT_CLI_PROMPT": "false",
 }
 
+SERVE = "import gc; gc.set_threshold(50_000); import uvicorn; uvicorn.main()"
+"""The server as a command: what it imports stays, and looking for garbage there takes a fifth of its start."""
+
 
 def configured() -> str | None:
     """The address of the server that the user configured, if any."""
@@ -47,10 +51,10 @@ def configured() -> str | None:
 
 
 @contextmanager
-def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
+def at_hand(store: Path, meanwhile: Callable[[Callable[[], bool]], None]) -> Iterator[bool]:
     """Make a server reachable for this process; tells whether it is a configured one. BadInput if that is not there.
 
-    `meanwhile` is called while an embedded one starts.
+    `meanwhile` is called while an embedded one starts, with what tells whether it still does.
     """
     url = configured()
     if url is not None:
@@ -68,13 +72,16 @@ def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
     # Settings of the user's profiles and of the current folder must not change what an embedded run does.
     settings = {**ENVIRONMENT, "PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
     os.environ.update(settings)
+    made_new = prefect_database.begin(home)
     process = _start(home, port)
     os.environ["PREFECT_API_URL"] = url
     try:
         import prefect.main  # noqa: F401  (takes seconds too)
 
-        meanwhile()
+        meanwhile(lambda: process.poll() is None and not _answers(url))
         _wait(process, url, home / "server.log")
+        if made_new:
+            prefect_database.keep(home)
         yield False
     finally:
         del os.environ["PREFECT_API_URL"]
@@ -88,10 +95,15 @@ def at_hand(store: Path, meanwhile: Callable[[], None]) -> Iterator[bool]:
 
 def _start(home: Path, port: int) -> "subprocess.Popen[bytes]":
     app = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    own = {
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # no run of ours has any
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    }
     with (home / "server.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", *app, "--log-level", "error", "--lifespan", "on"],
+            [sys.executable, "-c", SERVE, *app, "--log-level", "error", "--lifespan", "on"],
             cwd=home,
             env={**os.environ, **own},
             stdin=subprocess.DEVNULL,
@@ -107,7 +119,7 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     while not _answers(url):
         if process.poll() is not None or time.monotonic() > end:
             raise StageFailed(f"Prefect's embedded server did not start; {log} says why. What is done is kept.")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def _answers(url: str) -> bool:

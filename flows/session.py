@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from flows import interrupt, refs, stages
+from flows import dag, interrupt, refs, stages
 from flows.ahead import Ahead
 from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
@@ -75,7 +75,7 @@ class Session:
         self.artifacts: dict[str, Artifact] = {}
         self.cached = self.ran = 0
         self._crawled: set[str] = set()
-        self._early: tuple[list[str], float] = ([], 0.0)  # why given files were read ahead, and seconds it took
+        self._early: dict[str, tuple[Artifact, str, list[str]]] = {}  # what was done while Prefect started
         self._start = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
         self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
@@ -118,21 +118,23 @@ class Session:
         self.selection.refuse_stale(decisions)
         return decisions
 
-    def use_wait(self) -> None:
-        """Do what needs no turn while Prefect starts: read given files, and begin to extract them.
+    def use_wait(self, waiting: Callable[[], bool]) -> None:
+        """Do stages up to the corpus as long as Prefect is `waiting` to start; it is told of each when its turn comes.
 
-        What fails here fails again when its turn comes, and is told then.
+        A crawl has its turn. What fails here fails again then, and is told then.
         """
-        sources = self.mill.config.scrape.sources
-        if stages.SCRAPE.name not in self._unforced() or any(isinstance(source, CrawlSource) for source in sources):
-            return
-        start = time.perf_counter()
+
+        def step(
+            stage: Stage, section: str, config: BaseModel, /, **inputs: Artifact | Pending | Files
+        ) -> Artifact | Pending:
+            ready = stage is not stages.PRETRAIN and not any(isinstance(value, Pending) for value in inputs.values())
+            if stage.name not in self._unforced() or not ready or self._crawls(stage) or not waiting():
+                return Pending(stage.name)
+            self._early[stage.name] = self.do(stage, section, config, _known(inputs))
+            return self._early[stage.name][0]
+
         with contextlib.suppress(BadInput, StageFailed, OSError):
-            artifact, reasons = self._scrape(stages.SCRAPE, forced=False)
-            self._early = reasons, time.perf_counter() - start
-            if self._crawled and len(artifact.parts) > 1:  # else whoever sealed them is at the parts too
-                self.workers.start()
-                Ahead(self.mill, self.workers, stages.SCRAPE, {}, self._unforced()).all(artifact)
+            dag.mill(step, self.mill.config, self.mill)
 
     def walk(self, stage: Stage, section: str, config: BaseModel, /, **inputs: Artifact | Pending | Files) -> Any:
         """The plain step: do the stage if the run wants it."""
@@ -145,12 +147,12 @@ class Session:
     ) -> tuple[Artifact, str, list[str]]:
         """Do one stage or find it done. Returns the artifact, `cached` or `run`, and why it ran."""
         interrupt.check()
+        if stage.name in self._early:
+            return self._early.pop(stage.name)
         start = time.perf_counter()
         forced = self.selection.force == stage.name
         if stage is stages.SCRAPE:
             artifact, reasons = self._scrape(stage, forced)
-            if self._early[0]:
-                reasons, start = self._early[0], start - self._early[1]
             status = "run" if reasons else "cached"
         else:
             refuse_other_tokenizer(inputs)
@@ -211,9 +213,15 @@ class Session:
                 newest = snapshots.newest_sequence(mill.store, source_key)
                 if again or newest is None or newest < mill.snapshot_wanted(source_key):
                     with self.display.stage(stage.name) as bar:
-                        snapshots.seal(mill.store, source, stage, config, source_key, bar)
+                        snapshots.seal(mill.store, source, stage, config, source_key, bar, self.workers.each)
                     self._crawled.add(source_key)
         return snapshots.as_artifact(mill.store, config, mill.hashes), reasons
+
+    def _crawls(self, stage: Stage) -> bool:
+        """Whether the stage is to crawl."""
+        sources = self.mill.config.scrape.sources
+        crawls = stage is stages.SCRAPE and any(isinstance(source, CrawlSource) for source in sources)
+        return crawls and any(why_scrape(self.mill, False))
 
     def _unforced(self) -> set[str]:
         """Stages whose parts may be found rather than made."""

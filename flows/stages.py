@@ -66,6 +66,7 @@ PACK = Stage(
     "map",
     parts=("documents", "tokens", "select", "deduplicate"),
     tools=("pyarrow",),
+    few=100,
 )
 PRETRAIN = Stage(
     "pretrain",

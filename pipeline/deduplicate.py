@@ -128,7 +128,7 @@ def _text_hashes(signatures: list[Path], selected: "Selected") -> tuple[NDArray[
     words = set()
     for part, folder in enumerate(signatures):
         here = slice(selected.starts[part], selected.starts[part + 1])
-        ledger = mapped(folder / SIGNATURES_FILE)
+        ledger = mapped(folder / SIGNATURES_FILE, ["text_hash", "shingles"])
         hashes[:, ranks[here]] = _pairs(ledger["text_hash"])[selected.rows[here]].T
         shingles[ranks[here]] = ledger["shingles"].to_numpy()[selected.rows[here]]
         words.add(int((ledger.schema.metadata or {})[SHINGLE_WORDS.encode()]))
@@ -170,11 +170,11 @@ def _write(out: Path, documents: list[Path], selected: "Selected", decisions: De
     ids = np.empty((len(selected), 2), np.uint64)
     for part, folder in enumerate(documents):
         here = slice(selected.starts[part], selected.starts[part + 1])
-        ids[ranks[here]] = _pairs(mapped(folder / "documents.arrow")["doc_id"])[selected.rows[here]]
+        ids[ranks[here]] = _pairs(mapped(folder / "documents.arrow", ["doc_id"])["doc_id"])[selected.rows[here]]
     total = 0
     for part, source in enumerate(documents):
         here = slice(selected.starts[part], selected.starts[part + 1])
-        rows, own_ids = selected.rows[here], mapped(source / "documents.arrow")["doc_id"]
+        rows, own_ids = selected.rows[here], mapped(source / "documents.arrow", ["doc_id"])["doc_id"]
         original, similarity = np.full(len(own_ids), -1, np.int64), np.zeros(len(own_ids), np.float32)
         original[rows], similarity[rows] = decisions.original[ranks[here]], decisions.similarity[ranks[here]]
         keep = np.zeros(len(own_ids), np.bool_)

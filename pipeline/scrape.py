@@ -5,11 +5,15 @@ A snapshot is made once and never rewritten, but by a purge.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput
 from pipeline.sources import MIB, CrawlSource, FileSource, given_files, hosts_of, private_hosts_of, seeds_of, source_id
+
+if TYPE_CHECKING:
+    from pipeline.crawl.given import Each
 
 USER_AGENT = "gptmill/0.1"
 PYDOC = "pydoc"
@@ -26,6 +30,7 @@ def scrape(
     progress: Progress = lambda _done, _total, _unit: None,
     earlier: Sequence[Path] = (),
     purged: Mapping[str, list[str]] = NOTHING_PURGED,
+    each: "Each" = starmap,
 ) -> dict[str, Any]:
     """Make a sealed snapshot of `source` in the empty folder `out`; see `pipeline.crawl.seal` for its files.
 
@@ -34,6 +39,8 @@ def scrape(
     `work` keeps what was fetched: a killed crawl continues from there, and ends with the same URLs, statuses and
     payloads as an undisturbed one. Remove it once the snapshot is published, or the next crawl will find its old
     answers.
+
+    Given files are read by `each`, in several processes perhaps.
 
     Returns counts: rows (records stored), pages (stored or unchanged), bytes, urls, parts, outcomes, statuses, hosts
     (outcomes of the largest), unreached (URLs met that the budget left out), superseded (older captures of a given
@@ -46,11 +53,9 @@ def scrape(
     if isinstance(source, FileSource):
         from pipeline.crawl.given import read_files
 
-        Spool.remove(work)  # reading again is quicker than finding the place
-        with Spool(work) as spool:
-            superseded = read_files(spool, source.name, given_files(source), source, progress)
-            _require_pages(source, spool, work)
-            return seal(spool, out, source.name, segment_bytes) | {"superseded": superseded}
+        with read_files(work, source.name, given_files(source), source, progress, each) as spools:
+            _require_pages(source, spools, work)
+            return seal(spools, out, source.name, segment_bytes) | {"superseded": spools.superseded}
     last = _crawl(source, work, progress, earlier, purged)
     with Spool(work) as spool:
         _require_pages(source, spool, work, refresh=bool(earlier))

@@ -7,8 +7,9 @@ corpus of a config is the explicit list of all sealed snapshots of its sources, 
 import shutil
 import time
 from collections.abc import Callable
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, identity
 from pipeline.engine.hashes import RememberedHashes
@@ -27,6 +28,9 @@ from pipeline.engine.store import (
 from pipeline.scrape import scrape
 from pipeline.sources import CrawlSource, FileSource, ScrapeConfig, given_files, source_id
 from pipeline.tombstones import purged_names
+
+if TYPE_CHECKING:
+    from pipeline.crawl.given import Each
 
 Source = CrawlSource | FileSource
 Progress = Callable[[int, int, str], None]
@@ -111,11 +115,18 @@ def refuse_damaged(store: Store, folder: Path, manifest: dict[str, Any], *, full
         )
 
 
-def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, source_key: str, progress: Progress) -> Path:
+def seal(
+    store: Store,
+    source: Source,
+    stage: Stage,
+    config: ScrapeConfig,
+    source_key: str,
+    progress: Progress,
+    each: "Each" = starmap,
+) -> Path:
     """Crawl (or read) a source into the next snapshot of its id. A killed one goes on from its work folder."""
     earlier = sealed(store, source_key)
-    sequence = int(earlier[-1][0].name) + 1 if earlier else 0
-    work = store.work_folder("scrape", f"{source_key}-{sequence:04d}")
+    work = store.work_folder("scrape", f"{source_key}-{_next(earlier):04d}")
     aside = work / "snapshot"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
@@ -124,14 +135,24 @@ def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, sourc
     start = time.perf_counter()
     folders = [folder for folder, _ in earlier]
     purged = purged_names(store.tombstones)
-    stats = scrape(source, aside, state, config.segment_bytes, progress, folders, purged)
+    stats = scrape(source, aside, state, config.segment_bytes, progress, folders, purged, each)
+    folder = publish(store, source, stage, source_key, aside, stats, time.perf_counter() - start)
+    shutil.rmtree(work)
+    return folder
+
+
+def publish(
+    store: Store, source: Source, stage: Stage, source_key: str, aside: Path, stats: dict[str, Any], seconds: float
+) -> Path:
+    """Make what lies in `aside` the next snapshot of a source's id; `stats` are what `scrape` tells of it."""
+    earlier = sealed(store, source_key)
     files = describe_files(aside)
     manifest = {
         "format": FORMAT,
         "stage": "scrape",
         "source": source_key,
         "name": source.name,
-        "sequence": sequence,
+        "sequence": _next(earlier),
         "parent": earlier[-1][1]["digest"] if earlier else None,
         "digest": digest_of(files),
         "files": files,
@@ -140,9 +161,12 @@ def seal(store: Store, source: Source, stage: Stage, config: ScrapeConfig, sourc
         "tools": stage.tool_versions(),
         "code": stage.code(),
         "sealed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "run": {"seconds": time.perf_counter() - start},
+        "run": {"seconds": seconds},
     }
-    folder = store.root / "snapshots" / source_key / f"{sequence:04d}"
+    folder = store.root / "snapshots" / source_key / f"{_next(earlier):04d}"
     store.publish(aside, folder, manifest)
-    shutil.rmtree(work)
     return folder
+
+
+def _next(earlier: list[tuple[Path, dict[str, Any]]]) -> int:
+    return int(earlier[-1][0].name) + 1 if earlier else 0

@@ -6,13 +6,14 @@ says so, and the good ones after it are read; a file of which nothing can be und
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from pipeline.config import BadInput
 from pipeline.crawl.given_rows import DAMAGED_GZIP, TableRow, jsonl_rows, opened, parquet_rows
-from pipeline.crawl.spool import Row, Spool, new_row
+from pipeline.crawl.spool import Places, Row, Spool, Spools, new_row
 from pipeline.crawl.urls import canonical_url
 from pipeline.crawl.warc import UNKNOWN_DATE, conversion_record, payload_digest, response_record
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of one given record or text, as stored and decoded; a larger one is a row without a record."""
+
+MAX_GROUPS = 16
+"""Groups of given files that are read at a time at most; each has files that are open."""
+
+GROUP_BYTES = 4 * 1024 * 1024
+"""Files smaller than this in all are read before another process has started."""
 
 PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain"})
 
@@ -36,6 +43,8 @@ FORMATS = {
 }
 
 Found = tuple[Row, bytes | None]
+Each = Callable[[Callable[..., Any], list[tuple[Any, ...]]], Iterable[Any]]
+"""Calls a function with each of these arguments, wherever, and gives what it returns in their order."""
 
 
 class Settings(Protocol):
@@ -55,20 +64,54 @@ class Settings(Protocol):
 
 
 def read_files(
-    spool: Spool, name: str, files: list[Path], settings: Settings, progress: Callable[[int, int, str], None]
-) -> int:
-    """Read all `files` into `spool`; of a URL's captures the latest stays. Returns how many older ones there were."""
-    superseded = 0
+    work: Path,
+    name: str,
+    files: list[Path],
+    settings: Settings,
+    progress: Callable[[int, int, str], None],
+    each: Each = starmap,
+) -> Spools:
+    """Read all `files` into spools below `work`, some of them at a time; of a URL's captures the latest stays."""
     named = labels(files)
-    formats = {file: settings.format if settings.format != "auto" else format_of(file) for file in files}
-    for done, file in enumerate(files):
+    groups = [
+        [(file, _kind(file, settings), f"file://{name}/{quote(named[file])}") for file in group]
+        for group in in_groups(files)
+    ]
+    folders = [work / f"files-{number:02d}" for number in range(len(groups))]
+    read, done = [], 0
+    tasks = [(folder, group, settings) for folder, group in zip(folders, groups, strict=True)]
+    for folder, group, (places, rows) in zip(folders, groups, each(read_group, tasks), strict=True):
+        read.append((folder, places, rows))
+        done += len(group)
         progress(done, len(files), "files")
-        prefix = f"file://{name}/{quote(named[file])}"
-        for row, record in _found(file, formats[file], prefix, settings):
-            superseded += row["url"] in spool
-            spool.add(row, record)
-    progress(len(files), len(files), "files")
-    return superseded
+    return Spools(read)
+
+
+def in_groups(files: list[Path]) -> list[list[Path]]:
+    """The files in order, in as many groups of about the same size as are worth being read at once."""
+    sizes = [file.stat().st_size for file in files]
+    count = min(MAX_GROUPS, sum(sizes) // GROUP_BYTES + 1)
+    groups: list[list[Path]] = [[] for _ in range(count)]
+    before = 0
+    for file, size in zip(files, sizes, strict=True):
+        groups[before * count // max(sum(sizes), 1)].append(file)
+        before += size
+    return [group for group in groups if group]
+
+
+def read_group(folder: Path, files: list[tuple[Path, str, str]], settings: Settings) -> tuple[Places, int]:
+    """Read files, each with its format and what names its texts, into a spool that is begun anew.
+
+    Returns where its rows are, and how many there were in all.
+    """
+    Spool.remove(folder)  # reading again is quicker than finding the place
+    rows = 0
+    with Spool(folder) as spool:
+        for file, kind, prefix in files:
+            for row, record in _found(file, kind, prefix, settings):
+                spool.add(row, record)
+                rows += 1
+    return spool.places, rows
 
 
 def labels(files: Iterable[Path]) -> dict[Path, str]:
@@ -89,6 +132,10 @@ def format_of(file: Path) -> str:
             f"{file}: its name does not tell its format; set format, or rename it to one of {', '.join(FORMATS)}."
         )
     return FORMATS[suffixes[-1]]
+
+
+def _kind(file: Path, settings: Settings) -> str:
+    return settings.format if settings.format != "auto" else format_of(file)
 
 
 def _found(file: Path, kind: str, prefix: str, settings: Settings) -> Iterator[Found]:

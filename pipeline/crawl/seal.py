@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from pipeline.crawl.spool import GAVE_UP, REVISIT, STORED, Row, Spool
+from pipeline.crawl.spool import GAVE_UP, REVISIT, STORED, Row, Spool, Spools
 from pipeline.crawl.warc import UNKNOWN_DATE, warcinfo_record
 from pipeline.documents import write_table
 
@@ -79,7 +79,7 @@ _BATCH_LINK_BYTES = 32 * 1024 * 1024
 """Rows, and bytes of their links, held in memory at a time while the index is written."""
 
 
-def seal(spool: Spool, out: Path, name: str, segment_bytes: int) -> dict[str, Any]:
+def seal(spool: Spool | Spools, out: Path, name: str, segment_bytes: int) -> dict[str, Any]:
     """Write the snapshot of `spool` into the empty folder `out`; returns its counts."""
     hosts: dict[str, _Host] = {}
     parts = _Parts(out, name, segment_bytes)
@@ -172,7 +172,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _placed(spool: Spool, parts: "_Parts") -> Iterator[Row]:
+def _placed(spool: Spool | Spools, parts: "_Parts") -> Iterator[Row]:
     for row in spool.rows():
         if row["offset"] is None:
             yield {**row, "part": None}

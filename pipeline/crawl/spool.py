@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 from pipeline.crawl.warc import read_member
 
 Row = dict[str, Any]
+Places = dict[str, tuple[int, int]]
+"""By URL, when it was fetched and the offset of its line."""
 
 STORED = "stored"
 """The outcome of a page whose payload stands in the snapshot."""
@@ -33,6 +35,7 @@ CLOCK = "elapsed"
 ABOUT_SITE = ("robots_txt", "tdmrep", "sitemap")
 """Outcomes of files that are about the site and no pages."""
 
+RECORDS, ROWS = "spool.warc.gz", "spool.jsonl"
 _SETTLED = {"settled": True}
 
 _SYNC_SECONDS = 2.0
@@ -44,19 +47,17 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._records_path = folder / "spool.warc.gz"
-        self._rows_path = folder / "spool.jsonl"
-        self._places: dict[str, tuple[int, int]] = {}  # url → (fetched_at, offset of its line)
+        self.places: Places = {}
         self._settled = 0  # bytes of lines that are settled
-        self._records = _open(self._records_path)
-        self._rows = _open(self._rows_path)
+        self._records = _open(folder / RECORDS)
+        self._rows = _open(folder / ROWS)
         self._recover()
         self._synced = time.monotonic()
 
     @staticmethod
     def remove(folder: Path) -> None:
         """Forget what is spooled in `folder`."""
-        for name in ("spool.jsonl", "spool.warc.gz", CLOCK):
+        for name in (ROWS, RECORDS, CLOCK):
             (folder / name).unlink(missing_ok=True)
 
     def __enter__(self) -> "Spool":
@@ -66,14 +67,14 @@ class Spool:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __contains__(self, url: str) -> bool:
-        return url in self._places
+        return url in self.places
 
     def add(self, row: Row, record: bytes | None = None) -> bool:
         """Append a row and its record; False where the URL has a row already and the older one stays."""
-        known = self._places.get(row["url"])
+        known = self.places.get(row["url"])
         fetched_at = row.get("fetched_at") or 0
         if known is not None and known[0] > fetched_at:
             return False
@@ -84,7 +85,7 @@ class Spool:
         place = self._rows.seek(0, os.SEEK_END)
         self._rows.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
         self._rows.flush()
-        self._places[row["url"]] = (fetched_at, place)
+        self.places[row["url"]] = (fetched_at, place)
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self.sync()
         return True
@@ -98,16 +99,16 @@ class Spool:
 
     def is_settled(self, url: str) -> bool:
         """Whether the row of `url` is there and settled."""
-        return url in self._places and self._places[url][1] < self._settled
+        return url in self.places and self.places[url][1] < self._settled
 
     def row(self, url: str) -> Row:
         """The row of `url`; KeyError where it has none."""
-        self._rows.seek(self._places[url][1])
+        self._rows.seek(self.places[url][1])
         return json.loads(self._rows.readline())
 
     def rows(self) -> Iterator[Row]:
         """All rows, sorted by URL."""
-        for url in sorted(self._places):
+        for url in sorted(self.places):
             yield self.row(url)
 
     def record(self, row: Row) -> bytes:
@@ -148,10 +149,54 @@ class Spool:
                 if read_member(self.record(row)) is None:
                     break
                 end_of_records = row["offset"] + row["length"]
-            self._places[row["url"]] = (row.get("fetched_at") or 0, end_of_rows)
+            self.places[row["url"]] = (row.get("fetched_at") or 0, end_of_rows)
             end_of_rows += len(line)
         self._rows.truncate(end_of_rows)
         self._records.truncate(end_of_records)
+
+
+class Spools:
+    """Closed spools as one: of a URL's rows the latest stays, and of two as late that of the later spool."""
+
+    def __init__(self, read: list[tuple[Path, Places, int]]) -> None:
+        """From each one's folder, the places of its rows, and how many rows were added to it."""
+        self._files = [((folder / RECORDS).open("rb"), (folder / ROWS).open("rb")) for folder, _, _ in read]
+        self._places: dict[str, tuple[int, int, int]] = {}  # url → (fetched_at, number of the spool, offset)
+        for number, (_, places, _) in enumerate(read):
+            for url, (fetched_at, offset) in places.items():
+                if url not in self._places or self._places[url][0] <= fetched_at:
+                    self._places[url] = (fetched_at, number, offset)
+        self.superseded = sum(rows for _, _, rows in read) - len(self._places)
+        """How many rows had a later one."""
+
+    def __enter__(self) -> "Spools":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, sorted by URL; `spool` says of each in which spool it is."""
+        for url in sorted(self._places):
+            _, number, offset = self._places[url]
+            rows = self._files[number][1]
+            rows.seek(offset)
+            yield {**json.loads(rows.readline()), "spool": number}
+
+    def record(self, row: Row) -> bytes:
+        """The gzip member that `row` speaks of."""
+        records = self._files[row["spool"]][0]
+        records.seek(row["offset"])
+        return records.read(row["length"])
+
+    def close(self) -> None:
+        """Close the files; a second call does nothing."""
+        for files in self._files:
+            for file in files:
+                file.close()
 
 
 def _open(path: Path) -> BinaryIO:

@@ -98,7 +98,7 @@ def _hash(
 
 def signature_rows(folder: Path, bands: int = 0, per_band: int = 0) -> NDArray[np.uint32]:
     """The signatures of a part as uint32[rows, num_perm], uncopied; raises `BadInput` if too short for the bands."""
-    column = whole(mapped(folder / SIGNATURES_FILE)["signature"])
+    column = whole(mapped(folder / SIGNATURES_FILE, ["signature"])["signature"])
     num_perm = column.type.list_size
     if bands * per_band > num_perm:
         raise BadInput(

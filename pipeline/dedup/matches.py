@@ -109,7 +109,9 @@ def shingle_loader(documents: list[Path], selected: Selected, ranks: Rows, sizes
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[numbers])])
         sets = Sets(np.empty(int(starts[-1]), np.uint64), starts, np.zeros(len(numbers), np.int64))
         for part, which, rows in selected.by_part(ranks[numbers]):
-            fill_ngram_sets(sets, which, texts_of(mapped(documents[part] / "documents.arrow")["text"]), rows, words)
+            fill_ngram_sets(
+                sets, which, texts_of(mapped(documents[part] / "documents.arrow", ["text"])["text"]), rows, words
+            )
         return sets
 
     return load

@@ -20,15 +20,17 @@ from pipeline.versions import Place, part_places
 Rows = NDArray[np.int64]
 
 
-def mapped(path: Path) -> pa.Table:
-    """An Arrow file mapped into memory: nothing is read or copied before it is looked at.
+def mapped(path: Path, columns: list[str]) -> pa.Table:
+    """Columns of an Arrow file that is mapped into memory: no other is read, and none copied unless it is packed.
 
-    `read_table` with columns takes memory for all of the file, and reads ahead all of the columns.
+    `read_table` takes memory for all of the file, and reads ahead all of the columns.
     """
     with pa.memory_map(str(path)) as source:
-        reader = ipc.open_file(source)
+        names = ipc.open_file(source).schema.names
+        wanted = ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns])
+        reader = ipc.open_file(source, options=wanted)
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-    return pa.Table.from_batches(batches, reader.schema)
+        return pa.Table.from_batches(batches, batches[0].schema if batches else ipc.open_file(source).schema)
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
@@ -72,7 +74,7 @@ class Selected(NamedTuple):
         """The values of a column of the documents of these ranks: for a few, which are read one by one."""
         found: list[Any] = [None] * len(ranks)
         for part, which, rows in self.by_part(ranks):
-            values = mapped(folders[part] / file)[column]
+            values = mapped(folders[part] / file, [column])[column]
             for place, row in zip(which.tolist(), rows.tolist(), strict=True):
                 found[place] = values[row].as_py()
         return found
@@ -84,7 +86,7 @@ def rule_order(documents: list[Path], select: list[Path], snapshots: list[Path])
     aged = _aged(places)
     chosen, selected = [], []
     for part, place in zip(select, places, strict=True):
-        keep = mapped(part / "select.arrow")["keep"].to_numpy()
+        keep = mapped(part / "select.arrow", ["keep"])["keep"].to_numpy()
         # Where a source has several snapshots, what was not selected dates its URL too.
         chosen.append(np.arange(len(keep)) if place.source in aged else np.flatnonzero(keep))
         selected.append(keep[chosen[-1]])
@@ -114,7 +116,7 @@ def _aged(places: list[Place]) -> set[int]:
 
 def _urls(documents: list[Path], chosen: list[Rows]) -> tuple[NDArray[np.uint8], Rows]:
     """The URLs of the chosen rows of all parts, one after the other: their bytes, and where each begins and ends."""
-    urls = [texts_of(mapped(part / "documents.arrow")["url"]) for part in documents]
+    urls = [texts_of(mapped(part / "documents.arrow", ["url"])["url"]) for part in documents]
     size = sum(int(np.diff(part.offsets)[rows].sum()) for part, rows in zip(urls, chosen, strict=True))
     data, ends = np.empty(size, np.uint8), np.zeros(sum(map(len, chosen)) + 1, np.int64)
     done = 0

@@ -106,7 +106,7 @@ def warnings(documents: list[Path], selected: Selected, lost: NDArray[np.bool_])
         rows = selected.rows[here]
         if not len(rows):
             continue
-        table = mapped(folder / "documents.arrow")
+        table = mapped(folder / "documents.arrow", ["url", "source"])
         gone = lost[ranks[here]]
         sources = pc.fill_null(table["source"], "(unnamed)").take(pa.array(rows))
         grouped = (

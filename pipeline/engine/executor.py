@@ -10,10 +10,11 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -122,12 +123,12 @@ class Workers:
         """Whether that task was begun ahead of its turn, which has not come yet."""
         return (stage, key) in self._begun
 
-    def map(self, tasks: Sequence[ShardTask]) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
+    def map(self, tasks: Sequence[ShardTask], few: int = 1) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
         """Do all tasks, in any order, and yield each with its manifest as it ends.
 
-        On this machine, one task or one job needs no other process than this.
+        On this machine, one task or one job needs no other process than this, nor do a `few` tasks start any.
         """
-        alone = self.jobs == 1 or len(tasks) <= 1
+        alone = self.jobs == 1 or len(tasks) <= (1 if self.started else few)
         if self._config.engine == "processes" and alone and not any(self.has_begun(t.stage, t.key) for t in tasks):
             for task in tasks:
                 yield task, run_shard(task)
@@ -146,14 +147,36 @@ class Workers:
                 "run again with fewer --jobs."
             ) from error
 
+    def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        """What a function gives for each of these arguments, in order; several processes of this machine share them."""
+        if self.jobs == 1 or len(arguments) <= 1 or self._config.engine != "processes":
+            yield from starmap(function, arguments)
+            return
+        self.start()
+        futures = [self._future(function, *each) for each in arguments]
+        try:
+            yield from (future.result() for future in futures)
+        except (BadInput, OSError):
+            for future in futures:
+                future.cancel()
+            wait(futures)  # whoever begins again finds nobody at it
+            raise
+        except BrokenProcessPool as error:
+            raise StageFailed(
+                "A worker was killed, perhaps for want of memory: run again with fewer --jobs."
+            ) from error
+
     def _submit(self, task: ShardTask) -> Future[dict[str, Any]]:
         """The future of a task, which is begun unless it was before."""
-        assert self._executor is not None
         if not self.has_begun(task.stage, task.key):
-            # Workers start with the first tasks. Ctrl-C is for their parent alone, from their first moment.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                self._begun[task.stage, task.key] = self._executor.submit(run_shard, task)
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            self._begun[task.stage, task.key] = self._future(run_shard, task)
         return self._begun[task.stage, task.key]
+
+    def _future(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        assert self._executor is not None
+        # Workers start with the first tasks. Ctrl-C is for their parent alone, from their first moment.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._executor.submit(function, *arguments)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -23,7 +23,7 @@ class Stage:
     partitioned like the documents (a map stage gets one folder of each, a whole stage all folders in order).
     code_deps: what is chosen at run time and so not seen in the source. tools: distributions that shape the bytes.
     files: data files of ours that it reads, from the root. extras: further keyword arguments it wants: `work`,
-    `progress`, `source`, `manifests`.
+    `progress`, `source`, `manifests`. few: so many parts take less time than workers take to start.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Stage:
     files: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     retries: int = 0
+    few: int = 1
 
     def load(self) -> Callable[..., dict[str, Any]]:
         """The stage's function."""
@@ -42,8 +43,7 @@ class Stage:
 
     def code(self) -> dict[str, str]:
         """Hashes of the first-party code that the stage reaches, by "file definition", and of its data files."""
-        files = {file: file_sha256(ROOT / file)[:UNIT_LENGTH] for file in self.files}
-        return {**code_units([self.function, *self.code_deps]), **files}
+        return dict(_code(self))
 
     def tool_versions(self) -> dict[str, str]:
         """Installed versions of the tools."""
@@ -55,6 +55,12 @@ def load_function(name: str) -> Callable[..., dict[str, Any]]:
     module, _, function = name.partition(":")
     loaded: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), function)
     return loaded
+
+
+@cache
+def _code(stage: Stage) -> dict[str, str]:
+    files = {file: file_sha256(ROOT / file)[:UNIT_LENGTH] for file in stage.files}
+    return {**code_units([stage.function, *stage.code_deps]), **files}
 
 
 @cache

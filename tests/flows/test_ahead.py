@@ -45,12 +45,33 @@ def extracted(session):
     return session.do(stages.EXTRACT, "extract", session.mill.config.extract, {"pages": pages})[0]
 
 
-def test_given_files_are_read_and_their_extraction_begun_while_prefect_starts(mill):
-    with session_of(mill) as session:
-        session.use_wait()
-        pages, status, reasons = session.do(stages.SCRAPE, "scrape", mill.config.scrape, {})
-        assert begun(session, stages.EXTRACT, "extract", pages=pages) == [True] * 3
-    assert (status, reasons) == ("run", ["never run: source texts has no sealed snapshot"])
+def test_stages_are_done_while_prefect_starts_and_each_is_told_at_its_turn(mill):
+    with session_of(mill, until="signatures") as session:
+        session.use_wait(lambda: True)
+        assert list(session.artifacts) == ["scrape", "extract", "signatures"]
+        _, status, reasons = session.do(stages.SCRAPE, "scrape", mill.config.scrape, {})
+        assert (status, reasons) == ("run", ["never run: source texts has no sealed snapshot"])
+        assert session.ran == 3
+
+
+def test_once_prefect_has_started_no_stage_is_done_before_its_turn(mill):
+    answers = iter([True, False])
+    with session_of(mill, until="signatures") as session:
+        session.use_wait(lambda: next(answers))
+        assert list(session.artifacts) == ["scrape"]
+
+
+def test_training_has_its_turn_though_prefect_still_starts(mill, tmp_path):
+    settings = ["policy.rules=[]", "policy.min_language_score=false", "tokenizer.kind=bytes", "pack.val_fraction=0.5"]
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(f"Here is another text, and it is number {number} of all the texts.\n")
+    mill = Mill(
+        mill.store, load_config(tmp_path / "mill.toml", [*settings, "deduplicate.threshold=1.0", "pretrain.steps=1"])
+    )
+    with session_of(mill, jobs=1) as session:
+        session.use_wait(lambda: True)
+        assert stages.PACK.name in session.artifacts
+        assert stages.PRETRAIN.name not in session.artifacts
 
 
 def test_the_parts_of_later_stages_are_begun_as_those_before_come_in(mill):
@@ -69,7 +90,7 @@ def test_a_stage_that_is_not_wanted_or_forced_is_not_begun_ahead(mill):
 
 def test_one_job_begins_nothing_ahead(mill):
     with session_of(mill, jobs=1) as session:
-        session.use_wait()
+        session.use_wait(lambda: not session.artifacts)
         assert begun(session, stages.QUALITY, "quality", documents=extracted(session)) == [False] * 3
 
 
@@ -77,6 +98,6 @@ def test_files_that_cannot_be_read_fail_at_their_turn(mill, tmp_path):
     for path in tmp_path.glob("*.txt"):
         path.write_bytes(b"")
     with session_of(mill) as session:
-        session.use_wait()
+        session.use_wait(lambda: True)
         with pytest.raises(Exception, match="hold no page or text"):
             session.do(stages.SCRAPE, "scrape", mill.config.scrape, {})

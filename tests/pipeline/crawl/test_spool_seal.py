@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.crawl.frontier import Frontier
 from pipeline.crawl.scope import Scope
 from pipeline.crawl.seal import INDEX, PAGES, seal
-from pipeline.crawl.spool import Row, Spool, new_row
+from pipeline.crawl.spool import Row, Spool, Spools, new_row
 from pipeline.crawl.warc import conversion_record, payload_digest
 from pipeline.documents import read_table
 
@@ -78,6 +78,24 @@ def test_the_latest_answer_of_a_url_counts(tmp_path: Path) -> None:
         assert not spool.add(*page(1, fetched_at=1000))
         assert spool.add(new_row(page(1)[0]["url"], "http_410", status=410, fetched_at=3000))
         assert [row["outcome"] for row in spool.rows()] == ["http_410"]
+
+
+def test_the_latest_capture_in_all_files_stays_whatever_file_it_is_in(tmp_path: Path) -> None:
+    read = []
+    captures = {1: (1000, 2000), 2: (2000, 1000), 3: (1000, 1000)}
+    for number, folder in enumerate((tmp_path / "first", tmp_path / "second")):
+        with Spool(folder) as spool:
+            for url, times in captures.items():
+                row, record = page(url, fetched_at=times[number])
+                spool.add(row | {"depth": number}, record)
+            spool.add(*page(10 + number))
+        read.append((folder, spool.places, 4))
+    with Spools(read) as spools:
+        rows = list(spools.rows())
+        assert [(row["url"][-3:], row["depth"]) for row in rows[:3]] == [("001", 1), ("002", 0), ("003", 1)]
+        assert [row["url"][-3:] for row in rows[3:]] == ["010", "011"]
+        assert spools.record(rows[1]) == page(2, fetched_at=2000)[1]
+        assert spools.superseded == 3
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
