@@ -12,11 +12,11 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import compare, dag, evaluate, export, finetune, generate, inspection, interrupt, server
+from flows import compare, dag, estimate, evaluate, export, finetune, generate, inspection, interrupt, server
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.models import existing_store
-from flows.options import positive, with_config, with_store
+from flows.options import positive, with_config, with_selection, with_store
 from flows.plan import Decision, Mill, plan, refuse_unknown_stage
 from flows.runs import find_run, give_name, refuse_name
 from flows.session import Selection, Session
@@ -78,10 +78,7 @@ def parser() -> Parser:
     run = with_store(
         with_config(command("run", _run, "run what is not up to date", "gptmill run -c configs/demo.toml"))
     )
-    which = run.add_mutually_exclusive_group()
-    which.add_argument("--only", metavar="STAGE", help="run just this stage; refused if what lies before it is stale")
-    which.add_argument("--until", metavar="STAGE", help="run this stage and what it needs, nothing after it")
-    run.add_argument("--force", metavar="STAGE", help="run this stage even if it is up to date")
+    with_selection(run)
     run.add_argument("--name", metavar="NAME", help="name the run: gc then keeps what it made")
     run.add_argument(
         "--jobs",
@@ -92,8 +89,11 @@ def parser() -> Parser:
     )
 
     planned = with_store(
-        with_config(command("plan", _plan, "say what run would do and why", "gptmill plan --set pretrain.lr=0.001"))
+        with_config(
+            command("plan", _plan, "say what run would do, why, and what it costs", "gptmill plan --force deduplicate")
+        )
     )
+    with_selection(planned)
     planned.add_argument("--json", action="store_true", help="one JSON array, an object a stage")
 
     with_config(command("config", _config, "print the resolved config", "gptmill config -c configs/demo.toml"))
@@ -164,11 +164,15 @@ def _tell_end(session: Session, display: Display) -> None:
 
 
 def _plan(options: argparse.Namespace, _display: Display) -> int:
-    decisions: list[Decision] = plan(_mill(options))
+    mill = _mill(options)
+    selection = Selection(mill, only=options.only, until=options.until, force=options.force)
+    decisions = [each for each in plan(mill, force=options.force) if each.stage in selection.wanted]
+    costs = estimate.estimates(mill, decisions, options.force)
     if options.json:
-        print(json.dumps([decision.as_json() for decision in decisions], indent=1))  # noqa: T201
+        print(json.dumps([each.as_json() | costs[each.stage].as_json() for each in decisions], indent=1))  # noqa: T201
     else:
-        plan_lines(decisions, Console(highlight=False, soft_wrap=True))
+        plan_lines(decisions, costs, Console(highlight=False, soft_wrap=True))
+    selection.refuse_stale(decisions)
     return DONE
 
 
