@@ -70,13 +70,17 @@ def model_named(name: str, root: Path) -> Model:
     if not _is_store(root):
         raise BadInput(f"{name} is no folder, and there is no store in {root} that could have a model of that name.")
     store = Store(root)
-    reference = root / "refs" / name / "latest.json"
-    if Path(name).name == name and reference.is_file():
-        return _trained(store, name, read_object(reference).get("stages", {}))
+    if name in configs(store):
+        return _trained(store, name, read_object(root / "refs" / name / "latest.json").get("stages", {}))
     try:
         return _trained(store, name, find_run(store, name, "tokenizer", "pretrain").stages)
     except BadInput as error:
         raise BadInput(f"{name} is no folder and no config with results. {error}") from error
+
+
+def configs(store: Store) -> set[str]:
+    """The names of the configs that have results."""
+    return {path.parent.name for path in (store.root / "refs").glob(f"*/{LATEST}.json")}
 
 
 def existing_store(path: Path) -> Store:

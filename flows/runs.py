@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.config import BadInput
 from pipeline.corpus import Corpus
 from pipeline.engine import locks
-from pipeline.engine.store import Artifact, Store, read_object, write_atomically
+from pipeline.engine.store import Artifact, Store, merge_stats, read_manifest, read_object, write_atomically
 
 LATEST = "latest"
 """The name that every config's newest artifacts have; no run can be called so."""
@@ -88,6 +88,22 @@ def corpus_of(store: Store, run: Run) -> Corpus:
     logged = run.stages.get("scrape", {}).get("snapshots")
     names = dict.fromkeys(f"snapshots/{part.snapshot}" for part in found["extract"].parts)
     return Corpus(found, tuple(store.root / name for name in (names if logged is None else logged)))
+
+
+def manifests(store: Store, run: Run) -> dict[str, Row]:
+    """What each stage of a run told, in the order of the run; for the crawl, what its snapshots told, together.
+
+    Stages whose artifact is no longer in the store are left out.
+    """
+    found = artifacts(store, run)
+    told = {stage: found[stage].manifest for stage in run.stages if stage in found}
+    seals = [read_manifest(folder) for folder in corpus_of(store, run).snapshots] if "extract" in found else []
+    sealed = [seal for seal in seals if seal is not None]
+    if not sealed or len(sealed) < len(seals):
+        return told
+    stats = merge_stats(seal["stats"] for seal in sealed)
+    scrape = {"stage": "scrape", "rows": sum(seal["rows"] for seal in sealed), "stats": stats, "snapshots": sealed}
+    return {"scrape": scrape, **told}
 
 
 def refuse_name(store: Store, name: str) -> None:

@@ -132,6 +132,11 @@ class Corpus:
             found["detail"] = selected["detail"]
         return _table(rows, {**found, "stage": stage, "reason": reason})
 
+    def packed(self, part: int) -> pa.Table:
+        """The documents of a part that are in the corpus, as `FATES` has them without texts."""
+        table = self.fates(part, texts=False)
+        return table.filter(pc.equal(table["stage"], PACKED))
+
     def rejects(self, part: int) -> pa.Table:
         """The pages of a part that gave no document, as `FATES` has it."""
         table = read_table(self.folder("extract", part) / "rejects.arrow")
