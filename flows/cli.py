@@ -26,6 +26,11 @@ from pipeline.engine.store import Store
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+OUT_OF_MEMORY = (
+    "the GPU's memory is too small for this: do less at once (--batch-size, evaluate.batch_size), take a smaller "
+    'model, or the CPU (evaluate.device = "cpu"; for a command: CUDA_VISIBLE_DEVICES= before it).'
+)
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one sentence."""
@@ -58,7 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         display.error("interrupted; what is done is kept.")
         return INTERRUPTED
-    except Exception:
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's own; most commands never import it
+            display.error(OUT_OF_MEMORY)
+            return FAILED
         traceback.print_exc()
         display.error("this is a defect of gptmill: please report it with the lines above.")
         return FAILED

@@ -56,35 +56,37 @@ def compare_models(models: Sequence[Model], asked: Asked, bar: Bar) -> tuple[Sec
     from model.evaluation.sets import read_sets
 
     config, contents = EvaluateConfig(), read_sets(asked.files, {})
-    wanted = [(prompt, turn) for prompt in asked.prompts for turn in asked.turns]
     facts: list[dict[str, str]] = []
     bits: list[Bits] = []
-    written: list[list[Written]] = []
+    written: list[dict[tuple[str, Turn], Written]] = []
     for chosen in models:
         judge = judge_of(chosen, config, bar)
         scored = {f"{each.what} of {each.of}": shown(each.value) for each in figures(scores(judge, contents))}
         facts.append(_shape(judge) | _training(chosen.folder) | scored)
-        bits.append(_bits(judge, asked.texts, f"texts scored by {chosen.name}", bar))
-        written.append([])
-        for prompt, turn in wanted:
-            bar(len(written[-1]), len(wanted), f"texts of {chosen.name}")
-            written[-1].append(_write(judge, prompt, turn, asked.max_tokens))
+        bits.append(_bits(judge, asked.texts, "texts that both hold out"))
+        written.append({})
+        for turn in asked.turns:
+            for first in range(0, len(asked.prompts), config.batch_size):
+                bar(len(written[-1]), len(asked.prompts) * len(asked.turns), f"texts of {chosen.name}")
+                some = asked.prompts[first : first + config.batch_size]
+                ends = _write(judge, some, turn, asked.max_tokens)
+                written[-1] |= {(prompt, turn): end for prompt, end in zip(some, ends, strict=True)}
     rows = [Row(what, (facts[0][what], facts[1][what])) for what in facts[0]]
-    samples = [Sample(prompt, turn.name, (a, b)) for (prompt, turn), a, b in zip(wanted, *written, strict=True)]
+    samples = [
+        Sample(prompt, turn.name, (written[0][prompt, turn], written[1][prompt, turn]))
+        for prompt in asked.prompts
+        for turn in asked.turns
+    ]
     return Section("The models", rows), _paired(bits, asked.texts), samples
 
 
-def _bits(judge: "Judge", texts: Sequence[str], what: str, bar: Bar) -> Bits:
-    """Bits that each text costs a model, read alone after an end-of-text: float64[texts]."""
+def _bits(judge: "Judge", texts: Sequence[str], what: str) -> Bits:
+    """Bits that each text costs a model: float64[texts]."""
     from model.training.hardware import reproducible
 
-    found = np.zeros(len(texts))
+    encoded = [np.array(judge.encoding.encode_ordinary(text), dtype=np.int64) for text in texts]
     with reproducible(judge.model.embedding.weight.device):
-        for number, text in enumerate(texts):
-            bar(number, len(texts), what)
-            ids = np.array(judge.encoding.encode_ordinary(text), dtype=np.int64)
-            found[number] = judge.losses(ids, what).sum() / math.log(2)
-    return found
+        return np.asarray(judge.costs(encoded, what) if encoded else [], dtype=np.float64) / math.log(2)
 
 
 def _paired(bits: Sequence[Bits], texts: Sequence[str]) -> list[Row]:
@@ -144,19 +146,21 @@ def _final_loss(metrics: Path) -> float | None:
     return next((line["val_loss"] for line in reversed(lines) if line.get("final")), None)
 
 
-def _write(judge: "Judge", prompt: str, turn: Turn, max_tokens: int) -> Written:
-    """What a model writes after a prompt: what `gptmill generate` gives for the same seed."""
-    from model.generation.generate import generate
+def _write(judge: "Judge", prompts: Sequence[str], turn: Turn, max_tokens: int) -> list[Written]:
+    """What a model writes after each prompt: what `gptmill generate` gives for the same seed."""
+    from model.generation.generate import generate_batch
     from model.generation.writing import stream_text
 
-    ids = list(
-        generate(
+    steps = list(
+        generate_batch(
             judge.model,
-            [judge.end, *judge.encoding.encode_ordinary(prompt)],
+            [[judge.end, *judge.encoding.encode_ordinary(prompt)] for prompt in prompts],
             max_tokens=max_tokens,
             sampling=turn.sampling,
-            seed=turn.seed,
+            seed=[turn.seed] * len(prompts),
             stop_id=judge.end,
         )
     )
-    return Written("".join(stream_text(judge.encoding, ids)), len(ids) < max_tokens)
+    rows = [[step[row] for step in steps] for row in range(len(prompts))]
+    texts = [[token for token in row if token is not None] for row in rows]
+    return [Written("".join(stream_text(judge.encoding, ids)), len(ids) < max_tokens) for ids in texts]

@@ -29,7 +29,7 @@ from model.generation.generate import generate_batch, load
 from model.generation.sampling import Sampling
 from model.generation.writing import stopping, stream_text
 from model.gpt import GPT
-from model.training.data import Ints, scoring_windows, told
+from model.training.data import Ints, scoring_texts, scoring_windows, told
 from model.training.hardware import choose_device, reproducible, use_threads
 from model.training.score import Floats, token_losses
 from pipeline.shards import Encoding, TokenShards, end_of_text, load_encoding, token_bytes
@@ -108,6 +108,7 @@ class Judge:
     def __init__(self, model: GPT, encoding: Encoding, config: EvaluateConfig, progress: Progress = _silent) -> None:
         self.model, self.encoding, self.config, self.progress = model, encoding, config, progress
         self.context = model.config.context
+        self.stride = min(config.stride or self.context, self.context)
         self.end = end_of_text(encoding)
         self.sizes = token_bytes(encoding)
 
@@ -123,7 +124,7 @@ class Judge:
             len(ids),
             self.end,
             context=self.context,
-            stride=min(self.config.stride or self.context, self.context),
+            stride=self.stride,
             batch_size=self.config.batch_size,
             starts=starts if self.model.config.within_documents else None,
         )
@@ -189,7 +190,7 @@ class Judge:
     def texts(self, texts: Sequence[str], name: str) -> dict[str, Any]:
         """Bits per byte of texts, each read alone after an end-of-text, which itself is not scored."""
         encoded = [np.array(self.encoding.encode_ordinary(text), dtype=np.int64) for text in texts]
-        nats = np.array([self.losses(ids, name).sum() for ids in encoded])
+        nats = self.costs(encoded, name)
         sizes = np.array([self.sizes[ids].sum() for ids in encoded])
         return {
             "documents": len(texts),
@@ -197,6 +198,22 @@ class Judge:
             "bytes": int(sizes.sum()),
             **self._bits_per_byte(nats, sizes),
         }
+
+    def costs(self, texts: Sequence[Ints], name: str) -> Floats:
+        """Nats of each text, read alone after an end-of-text. The longest come first: rows are of like length, and what is too large fails at once."""
+        order = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
+        batches = scoring_texts(
+            [texts[number] for number in order],
+            self.end,
+            context=self.context,
+            stride=self.stride,
+            batch_size=self.config.batch_size,
+        )
+        lengths = [len(texts[number]) for number in order]
+        nats = token_losses(self.model, told(batches, sum(lengths), self._tell(f"tokens of {name}")))
+        found = np.empty(len(texts))
+        found[order] = [part.sum() for part in np.split(nats, np.cumsum(lengths)[:-1])]
+        return found
 
     def memorised(self, train: TokenShards, val: TokenShards) -> dict[str, Any]:
         """How much of `train` is given back word for word and, as a control, of `val`; or why it was `skipped`."""

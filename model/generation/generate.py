@@ -60,7 +60,7 @@ def generate_batch(
     *,
     max_tokens: int,
     sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     stop_id: int | None = None,
     ended: Ended | None = None,
     cached: bool = True,
@@ -68,12 +68,15 @@ def generate_batch(
     """Yield the next id of each row, None once it has ended, up to `max_tokens` times or until all rows have ended.
 
     A row ends before `stop_id`, or after the id with which `ended` says so. Prompts may differ in length and have at
-    least one id. Row r draws its numbers from seed + r: the same seed gives the same ids, in any company.
+    least one id. Row r draws its numbers from seed + r, or from the r-th of several seeds: the same seed gives the
+    same ids, in any company.
     """
     if not all(prompts):
         raise ValueError("generate needs at least one id to go on from: give it end-of-text for a fresh start")
+    seeds = range(seed, seed + len(prompts)) if isinstance(seed, int) else seed
     texts = [
-        Text(list(prompt), len(prompt), torch.Generator().manual_seed(seed + row)) for row, prompt in enumerate(prompts)
+        Text(list(prompt), len(prompt), torch.Generator().manual_seed(own))
+        for prompt, own in zip(prompts, seeds, strict=True)
     ]
     reader = Reader(model, texts, cached)
     seen = None

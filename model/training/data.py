@@ -23,6 +23,8 @@ from model.cross_entropy import IGNORED
 from pipeline.shards import TokenShards, tokenizer_files
 
 Ints = npt.NDArray[np.int64]
+Read = Callable[[int, int], Ints]
+"""From a start and a count to tokens."""
 
 FEISTEL_ROUNDS = 6
 """Rounds of the permutation: 4 make it pseudo-random (Luby and Rackoff 1988); 2 more as the round function is weak."""
@@ -183,7 +185,7 @@ def document_borders(starts: Ints, first: Ints, length: int) -> tuple[npt.NDArra
 
 
 def scoring_windows(
-    read: Callable[[int, int], Ints],
+    read: Read,
     length: int,
     end_of_text: int,
     *,
@@ -206,17 +208,46 @@ def scoring_windows(
         places = [places[index * len(places) // most] for index in range(most)]
     for place in range(0, len(places), batch_size):
         first = places[place : place + batch_size]
-        inputs = np.full((len(first), context), end_of_text, dtype=np.int64)
-        targets = np.full((len(first), context), IGNORED, dtype=np.int64)
+        batch = _unfilled(len(first), context, end_of_text)
         for row, start in enumerate(first):
-            size = min(context, length - start)
-            before = min(start, 1)
-            tokens = read(start - before, size + before)
-            inputs[row, 1 - before : size] = tokens[:-1]
-            seen = context - stride if start else 0
-            targets[row, seen:size] = tokens[before + seen :]
+            _fill(batch, row, read, length, start, stride, context)
         documents = None if starts is None else document_borders(starts, np.array(first), context)[1]
-        yield Batch(inputs, targets, documents)
+        yield Batch(batch.inputs, batch.targets, documents)
+
+
+def scoring_texts(
+    texts: Sequence[Ints], end_of_text: int, *, context: int, stride: int, batch_size: int
+) -> Iterator[Batch]:
+    """Batches as those of `scoring_windows`, of one text after another, each read as if alone.
+
+    A batch is as wide as its longest row, so texts of like length should stand side by side.
+    """
+    places = [(text, start) for text in texts for start in window_starts(len(text), context, stride)]
+    for place in range(0, len(places), batch_size):
+        some = places[place : place + batch_size]
+        width = max(min(context, len(text) - start) for text, start in some)
+        batch = _unfilled(len(some), width, end_of_text)
+        for row, (text, start) in enumerate(some):
+            _fill(batch, row, _reader(text), len(text), start, stride, context)
+        yield batch
+
+
+def _reader(ids: Ints) -> Read:
+    return lambda start, count: ids[start : start + count]
+
+
+def _unfilled(rows: int, width: int, end_of_text: int) -> Batch:
+    return Batch(np.full((rows, width), end_of_text, np.int64), np.full((rows, width), IGNORED, np.int64), None)
+
+
+def _fill(batch: Batch, row: int, read: Read, length: int, start: int, stride: int, context: int) -> None:
+    """Put the window of `length` tokens that begins at `start` into a row."""
+    size = min(context, length - start)
+    before = min(start, 1)
+    tokens = read(start - before, size + before)
+    batch.inputs[row, 1 - before : size] = tokens[:-1]
+    seen = context - stride if start else 0
+    batch.targets[row, seen:size] = tokens[before + seen :]
 
 
 def told(batches: Iterator[Batch], length: int, tell: Callable[[int, int], None]) -> Iterator[Batch]:

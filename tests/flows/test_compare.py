@@ -139,3 +139,19 @@ def test_a_name_that_nothing_has_is_one_sentence(store, folders, capsys):  # noq
     told = capsys.readouterr().err
     assert "bread is no folder and no config with results" in told
     assert told.count("\n") == 1
+
+
+def test_prompts_of_unlike_length_are_written_as_each_alone(compare, folders):
+    table = compare(*folders, "--prompt", "ab", "--prompt", "a longer one", "--seed", 3, "--max-tokens", 6)
+    for prompt in ("ab", "a longer one"):
+        alone = compare(*folders, "--prompt", prompt, "--seed", 3, "--max-tokens", 6)
+        for how in ("greedy", "seed 3"):
+            assert block(alone, prompt, how) == block(table, prompt, how)
+
+
+def block(table, prompt, how):
+    """The lines that one sample has in the terminal."""
+    lines = table.splitlines()
+    start = next(n for n, line in enumerate(lines) if repr(prompt) in line and line.rstrip().endswith(how))
+    end = next(n for n, line in enumerate(lines[start:], start) if line.startswith("└"))
+    return lines[start:end]

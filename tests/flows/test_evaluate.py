@@ -125,3 +125,14 @@ def test_what_cannot_be_scored_is_one_sentence(tmp_path, capsys, monkeypatch, ar
     told = capsys.readouterr().err
     assert sentence in " ".join(told.split())
     assert told.count("\n") == 1
+
+
+def test_a_gpu_that_is_full_is_one_sentence(hf, text, capsys, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.nn.functional, "embedding", full)
+    assert main(["evaluate", str(hf), str(text)]) == 1
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    assert "memory is too small" in told.splitlines()[-1]

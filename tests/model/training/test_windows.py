@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from model.config import TrainingError
 from model.cross_entropy import IGNORED
-from model.training.data import FEW_WINDOWS, Windows, data_digest, epoch_key, permute, scoring_windows
+from model.training.data import FEW_WINDOWS, Windows, data_digest, epoch_key, permute, scoring_texts, scoring_windows
 from pipeline.shards import TokenShards
 from tests.model.training.streams import corpus
 
@@ -99,6 +99,35 @@ def test_scoring_covers_every_token_once_in_order_after_what_came_before(length,
         np.testing.assert_array_equal(batch.inputs[chosen], np.where(tokens == 1000, END, tokens - 1))
         scored += tokens.tolist()
     assert scored == ids.tolist()
+
+
+@given(lengths=st.lists(st.integers(0, 50), max_size=8), context=st.integers(1, 20), data=st.data())
+def test_texts_are_scored_in_company_as_alone(lengths, context, data):
+    stride, size = data.draw(st.integers(1, context)), data.draw(st.integers(1, 9))
+    texts = [np.arange(1000 * (text + 1), 1000 * (text + 1) + length) for text, length in enumerate(lengths)]
+    rows = []
+    for batch in scoring_texts(texts, END, context=context, stride=stride, batch_size=size):
+        assert len(batch.inputs) <= size
+        assert (batch.targets[:, -1] != IGNORED).any(), "no batch is wider than it needs to be"
+        rows += [strip(*row) for row in zip(batch.inputs, batch.targets, strict=True)]
+    alone = []
+    for text in texts:
+        windows = scoring_windows(
+            lambda start, count, text=text: text[start : start + count],
+            len(text),
+            END,
+            context=context,
+            stride=stride,
+            batch_size=1,
+        )
+        alone += [strip(batch.inputs[0], batch.targets[0]) for batch in windows]
+    assert rows == alone
+
+
+def strip(inputs, targets):
+    """A window without what pads it."""
+    used = max(np.flatnonzero(targets != IGNORED)) + 1
+    return inputs[:used].tolist(), targets[:used].tolist()
 
 
 def test_a_limited_validation_is_spread_over_the_split():
