@@ -37,6 +37,8 @@ class Run:
     arguments: tuple[str, ...]
     stages: dict[str, Row] = field(repr=False)
     names: tuple[str, ...] = ()
+    settings: Row = field(default_factory=dict, repr=False)
+    """Every setting that the run had; empty in logs that do not tell."""
 
     @property
     def ran(self) -> list[str]:
@@ -187,4 +189,14 @@ def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
         return None
     arguments = tuple(start.get("arguments", ()))
     seconds, names = end.get("seconds"), tuple(named.get(path.stem, ()))
-    return Run(path.stem, start["config"], start["at"], end.get("status", "unended"), seconds, arguments, stages, names)
+    return Run(
+        path.stem,
+        start["config"],
+        start["at"],
+        end.get("status", "unended"),
+        seconds,
+        arguments,
+        stages,
+        names,
+        start.get("settings", {}),
+    )

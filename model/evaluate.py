@@ -200,7 +200,10 @@ class Judge:
         }
 
     def costs(self, texts: Sequence[Ints], name: str) -> Floats:
-        """Nats of each text, read alone after an end-of-text. The longest come first: rows are of like length, and what is too large fails at once."""
+        """Nats of each text, read alone after an end-of-text.
+
+        The longest come first: rows are of like length, and what is too large fails at once.
+        """
         order = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
         batches = scoring_texts(
             [texts[number] for number in order],

@@ -81,6 +81,11 @@ class Corpus:
         """The snapshot that a part comes from, "<source>/<sequence>"."""
         return self.artifacts["extract"].parts[part].snapshot
 
+    def snapshot_folder(self, part: int) -> Path | None:
+        """Where that snapshot lies; None where the run does not tell that it saw it."""
+        name = self.snapshot_of(part)
+        return next((folder for folder in self.snapshots if f"{folder.parent.name}/{folder.name}" == name), None)
+
     def documents(self, part: int, columns: list[str]) -> pa.Table:
         """Columns of a part's documents."""
         return read_table(self.folder("extract", part) / "documents.arrow", columns)
