@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, display: Display) -> int:
 
 
 def _side(name: str, root: Path) -> Side:
-    if Path(name).is_dir() or not (root / "store.json").is_file():
+    if Path(name).is_dir() or not Store(root).exists():
         model = model_named(name, root)
         return Side(model.name, model, None)
     store = existing_store(root)

@@ -52,7 +52,7 @@ def model_in(folder: Path, root: Path, config: Path | None = None) -> Model:
     made_from = (read_manifest(folder) or {}).get("inputs", {})
     if "tokenizer" in made_from:
         return Model(str(folder), folder, folder.resolve().parents[1] / "tokenizer" / made_from["tokenizer"]["key"])
-    if not _is_store(root):
+    if not Store(root).exists():
         raise BadInput(f"{folder} has no tokenizer beside its model, and there is no store in {root} that has one.")
     name, latest = newest(Store(root), config)
     if "tokenizer" not in latest:
@@ -67,7 +67,7 @@ def model_named(name: str, root: Path) -> Model:
     if name == LATEST:
         found = newest_model(root)
         return found._replace(name=f"{LATEST} ({found.name})")
-    if not _is_store(root):
+    if not Store(root).exists():
         raise BadInput(f"{name} is no folder, and there is no store in {root} that could have a model of that name.")
     store = Store(root)
     if name in configs(store):
@@ -85,13 +85,10 @@ def configs(store: Store) -> set[str]:
 
 def existing_store(path: Path) -> Store:
     """The store in a folder; raises `BadInput` where there is none."""
-    if not _is_store(path):
+    store = Store(path)
+    if not store.exists():
         raise BadInput(f"There is no store in {path}: give one with --store DIR, or make one with gptmill run.")
-    return Store(path)
-
-
-def _is_store(path: Path) -> bool:
-    return (path / "store.json").is_file()
+    return store
 
 
 def _trained(store: Store, name: str, latest: Latest) -> Model:

@@ -118,9 +118,15 @@ def refuse_name(store: Store, name: str) -> None:
 
 
 def give_name(store: Store, run: Run, name: str) -> None:
-    """Name a run, so that it is found by it and its artifacts are kept; BadInput where the name is taken."""
-    with locks.held(store.root / "locks" / f"refs-{run.config}.lock"):
+    """Name a run, so that it is found by it and its artifacts are kept.
+
+    BadInput where the name is taken, or where something that the run gave is gone already.
+    """
+    with locks.using_store(store.root), locks.held(store.root / "locks" / f"refs-{run.config}.lock"):
         refuse_name(store, name)
+        for stage in run.stages:
+            if not _there(store, run, stage):
+                raise BadInput(f"What {stage} gave in the run {run.id} is no longer in the store: name a later run.")
         stages = {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in run.stages.items()}
         text = json.dumps({"run": run.id, "stages": stages}, indent=1, sort_keys=True)
         write_atomically(store.root / "refs" / run.config / f"{name}.json", text)
