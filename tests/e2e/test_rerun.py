@@ -34,8 +34,20 @@ def test_two_runs_stand_side_by_side_with_their_curves_scores_and_texts(copied, 
         assert words in told, words
     page = (tmp_path / "page.html").read_text()
     assert page.count("<polyline") == 4  # of each run, the training and the held-out loss
-    assert "<script" not in page
-    assert "http" not in page.replace("http-equiv", "").replace("http://", "")
+    for fetched in ("<script", "src=", "href=", "url("):
+        assert fetched not in page
+
+
+def test_a_difference_of_snapshots_tells_what_the_runs_that_ended_at_them_scored(copied):
+    first = json.loads(copied("runs", "--json").stdout)[0]["run"]
+    copied("run", "--force", "scrape")
+    told = json.loads(copied("diff", "site/0", "site/1", "--json").stdout)
+    assert told["runs"][0] == first
+    assert told["runs"][1] != first
+    assert [told[name]["documents"] for name in ("gained", "lost", "changed")] == [0, 0, 0]
+    scores = {row["name"]: row for row in told["scores"]}
+    # Given files stand twice in the corpus now, but the same documents are held out.
+    assert scores["bits per byte, held out"]["worth"] == "+0.0000, intervals overlap"
 
 
 def test_a_release_opens_in_transformers_and_numpy(milled, tmp_path):

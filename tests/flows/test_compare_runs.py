@@ -93,33 +93,33 @@ def test_a_config_means_its_newest_run(changed):  # noqa: F811
     assert second in little.command("compare", "little", first)
 
 
-def evaluated(folder, validation, tasks, sets="one", pack="pack", **more):
+def evaluated(folder, validation, tasks, sets="one"):
     """A corpus of which only an evaluation is known."""
     folder.mkdir()
     (folder / "evaluation.json").write_text(json.dumps({"validation": validation, "tasks": tasks, "sets": {}}))
     evaluation = Artifact("evaluate", "", "", folder, manifest={"inputs": {"sets": {"digest": sets}}})
-    return Corpus({"evaluate": evaluation, "pack": Artifact("pack", "", pack, folder), **more}, ())
+    return Corpus({"evaluate": evaluation, "pack": Artifact("pack", "", "", folder)}, ())
 
 
 def task(acc, low, high):
     return {"yes.jsonl": {"acc": acc, "acc_interval": [low, high], "chance": 0.5}}
 
 
-def held_out(value, low, high):
-    return {"bits_per_byte": value, "bits_per_byte_interval": [low, high]}
+def held_out(value, low, high, n_bytes=900):
+    return {"bits_per_byte": value, "bits_per_byte_interval": [low, high], "bytes": n_bytes}
 
 
 @pytest.mark.parametrize(
-    ("other", "sets", "pack", "verdicts"),
+    ("other", "sets", "verdicts"),
     [
-        ((1.2, 1.1, 1.3), "one", "pack", ["+0.2000, intervals overlap", "+0.1000, intervals overlap"]),
-        ((1.4, 1.3, 1.5), "one", "pack", ["+0.4000, intervals apart", "+0.1000, intervals overlap"]),
-        ((1.4, 1.3, 1.5), "two", "other", ["other texts", "other items"]),
+        ((1.2, 1.1, 1.3), "one", ["+0.2000, intervals overlap", "+0.1000, intervals overlap"]),
+        ((1.4, 1.3, 1.5), "one", ["+0.4000, intervals apart", "+0.1000, intervals overlap"]),
+        ((1.4, 1.3, 1.5, 901), "two", ["other texts", "other items"]),
     ],
 )
-def test_a_difference_is_called_what_it_is_worth(tmp_path, other, sets, pack, verdicts):
+def test_a_difference_is_called_what_it_is_worth(tmp_path, other, sets, verdicts):
     a = evaluated(tmp_path / "a", held_out(1.0, 0.9, 1.15), task(0.5, 0.4, 0.6))
-    b = evaluated(tmp_path / "b", held_out(*other), task(0.6, 0.5, 0.7), sets, pack)
+    b = evaluated(tmp_path / "b", held_out(*other), task(0.6, 0.5, 0.7), sets)
     assert [row.verdict for row in scores(a, b).rows if row.verdict] == verdicts
 
 

@@ -136,4 +136,6 @@ def test_two_snapshots_of_a_source_that_did_not_change_have_all_in_common(copied
     assert told["unchanged"]["documents"] == len(PAGES)
     assert told["what"] == "documents"
     assert told["unchanged"]["tokens"] > 0
+    assert told["runs"] is None
+    assert "no run that was evaluated" in copied.command("diff", "pages/0", "pages/1")
     copied.command("diff", "pages/0", runs.runs(copied.store)[0].id, code=2)
