@@ -21,8 +21,13 @@ from pipeline.summary import as_duration, as_words, flat
 
 Manifests = dict[str, dict[str, Any]]
 
+CALLED = {"license": "licence"}
+
 NAMED = 8
 """Hosts, languages and so on that have a row of their own; the others share one."""
+
+NAMED_UNITS = 2
+"""Functions that differ which are named."""
 
 SCORED_CHARACTERS = 4_000
 """Of a text that both models score, how much: a long one tells little more than its beginning."""
@@ -80,9 +85,10 @@ def _settings(a: Manifests, b: Manifests) -> Iterator[Row]:
             section = SECTIONS.get(stage, stage)
             yield from _differing(*({f"{section}.{k}": v for k, v in flat(d["config"]).items()} for d in documents))
             yield from _differing(*({f"{tool} ({stage})": v for tool, v in d["tools"].items()} for d in documents))
-            units = [unit for unit, _ in set(documents[0]["code"].items()) ^ set(documents[1]["code"].items())]
+            units = sorted({unit for unit, _ in set(documents[0]["code"].items()) ^ set(documents[1]["code"].items())})
             if units:
-                yield Row(f"code of {stage}", ("", ", ".join(sorted(set(units)))))
+                more = f" and {len(units) - NAMED_UNITS:,} more" if len(units) > NAMED_UNITS else ""
+                yield Row(f"code of {stage}", ("", f"differs in {', '.join(units[:NAMED_UNITS])}{more}"))
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Row]:
@@ -164,9 +170,9 @@ def _shares(a: Corpus, b: Corpus) -> Iterator[Section]:
                 _row(name or "none", (_amount(*each.get(name, NOTHING)) for each in (one, other))) for name in names
             ]
             more = f"and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
-            yield Section(f"Packed, by {kind}", rows[:NAMED], more)
+            yield Section(f"Packed, by {CALLED.get(kind, kind)}", rows[:NAMED], more)
     if same:
-        yield Section(f"Packed, by {', '.join(same)}", [], "The same in both.")
+        yield Section(f"Packed, by {', '.join(CALLED.get(kind, kind) for kind in same)}", [], "The same in both.")
 
 
 def _row(what: str, values: Any) -> Row:

@@ -58,6 +58,9 @@ def _losses(checkpoint: Artifact | None) -> tuple[list[Point], list[Point]]:
 
 
 def _mean(points: list[Point], after: float, to: float) -> float | None:
+    """The mean loss of a stretch of tokens; None where the training ended within it."""
+    if not points or points[-1][0] < to:
+        return None
     values = [y for x, y in points if after < x <= to]
     return sum(values) / len(values) if values else None
 

@@ -59,6 +59,7 @@ def test_shares_of_hosts_add_up_to_what_is_packed(little):
         # Each document is followed by an end-of-text, which belongs to nobody.
         tokens = sum(stats["tokens"].values()) - sum(stats["documents"].values())
         assert sum(share.tokens for share in found.values()) == tokens
+    assert list(shares(corpus)["license"]) == [""]
 
 
 def test_texts_that_both_hold_out_are_the_same_ones_and_no_more_than_asked(changed):  # noqa: F811
@@ -131,7 +132,7 @@ def test_a_paired_difference_stands_among_the_scores():
 
 def test_curves_share_their_axes_and_tell_losses_at_the_same_tokens(tmp_path):
     both = []
-    for name, steps in (("a", 10), ("b", 5)):
+    for name, steps in (("a", 10), ("b", 5)):  # b ends within the third stretch
         (tmp_path / name / "report").mkdir(parents=True)
         lines = [f'{{"step": {n}, "loss": {8 - n / 2}, "tokens": {100 * n}}}' for n in range(1, steps + 1)]
         lines += [f'{{"step": {steps}, "val_loss": 4.5, "final": true}}']
@@ -140,6 +141,7 @@ def test_curves_share_their_axes_and_tell_losses_at_the_same_tokens(tmp_path):
     found = curves(*both)
     rows = {row.what: row.values for row in found.rows}
     assert rows["after 400 tokens"] == ("6.2500", "6.2500")
+    assert rows["after 600 tokens"] == ("5.2500", "–")
     assert rows["after 1k tokens"] == ("3.2500", "–")
     assert rows["last held-out loss"] == ("4.5000", "4.5000")
     a, b = (re.search(f'<polyline class="{name}" points="([^"]*)"', found.drawing)[1].split() for name in "ab")
