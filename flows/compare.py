@@ -20,7 +20,7 @@ from pipeline.corpus import PACKED
 from pipeline.engine.store import Store, write_atomically
 
 SCORED_TEXTS = 100
-"""Documents held out by both runs that both models score, unless --texts says otherwise."""
+"""Documents held out by both runs that both models score, unless --held-out says otherwise."""
 
 
 class Side(NamedTuple):
@@ -41,8 +41,8 @@ def arguments(added: argparse.ArgumentParser) -> None:
     prompts = "more of them: a line each, or the prompts of a .jsonl"
     added.add_argument("--prompts", type=Path, metavar="FILE", help=prompts)
     added.add_argument("--text", action="append", default=[], type=Path, metavar="FILE", help="score this text or set")
-    held_out = f"documents that both runs hold out, for both models to score (default {SCORED_TEXTS}; 0 for none)"
-    added.add_argument("--texts", type=kinds.count, default=SCORED_TEXTS, metavar="N", help=held_out)
+    scored = f"of two runs, documents that both hold out, for both models to score (default {SCORED_TEXTS})"
+    added.add_argument("--held-out", type=kinds.count, default=SCORED_TEXTS, metavar="N", help=scored)
     added.add_argument("--samples", type=kinds.count, default=1, metavar="N", help="beside the greedy text (default 1)")
     added.add_argument("--temperature", type=kinds.above_zero, default=0.8, help="of the samples (default 0.8)")
     added.add_argument("--top-p", type=kinds.share, default=0.95, help="sample within this probability (default 0.95)")
@@ -58,13 +58,18 @@ def run(options: argparse.Namespace, display: Display) -> int:
     if a.run is not None and b.run is not None:
         store = existing_store(options.store)
         sections = compare_runs(store, a.run, b.run)
-        texts = held_out_texts(store, a.run, b.run, options.texts) if a.model and b.model else []
+        texts = held_out_texts(store, a.run, b.run, options.held_out) if a.model and b.model else []
     samples: list[Sample] = []
     if a.model is not None and b.model is not None:
         prompts = [*options.prompt, *(_read_prompts(options.prompts) if options.prompts else [])] or [""]
         asked = Asked(prompts, _turns(options), options.max_tokens, options.text, texts)
         models, paired, samples = _of_models((a.model, b.model), asked, display)
         sections = [*with_paired(sections, paired), models]
+    else:
+        without = a.name if a.model is None else b.name
+        if not sections:
+            raise BadInput(f"{without} is a run without a model, and the other is no run: there is nothing to compare.")
+        display.note(f"{without} has no model that is still there: models and what they write are left out.")
     found = Comparison((a.name, b.name), sections, samples)
     console = Console(highlight=False, markup=False)
     for table in tables(found):

@@ -5,7 +5,6 @@ processed, for what, how passed on, how kept up. What nobody told the mill is nu
 """
 
 import json
-import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +29,7 @@ from pipeline.shares import KINDS, shares
 from pipeline.summary import as_count, as_number, as_words
 
 FORMAT = 1
+"""Of datasheet.json: what its fields are called."""
 
 TEMPLATE = Path(__file__).with_name("datasheet.md.jinja")
 
@@ -64,7 +64,7 @@ def facts(store: Store, run: Run) -> Facts:
         "motivation": {"purpose": None, "creators": None, "funding": None},
         "composition": {
             **{name: pack[name] for name in ("documents", "tokens", "bytes")},
-            **{kind: _largest(corpus, kind) for kind in KINDS},
+            **_largest(corpus),
             "duplicates": told["deduplicate"]["stats"]["duplicates"],
             "overlapping_with_evaluation_sets": told["contamination"]["stats"]["sets"],
             "consent_of_authors": None,
@@ -88,10 +88,17 @@ def facts(store: Store, run: Run) -> Facts:
         "distribution": {"licence_of_this_folder": None, "restrictions": None},
         "maintenance": {"maintainer": None, "takedowns_applied": _takedowns(told)},
         "made_with": {
-            "gptmill": metadata.version("gptmill"),
-            "python": platform.python_version(),
-            "tools": {stage: each["tools"] for stage, each in told.items() if "tools" in each},
-            "digests": {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in run.stages.items()},
+            "exported_by": f"gptmill {metadata.version('gptmill')}",
+            "python": sorted({each["run"]["python"] for each in told.values() if "python" in each.get("run", {})}),
+            "stages": [
+                {
+                    "stage": stage,
+                    "digest": row["digest"],
+                    **{name: told[stage].get(name) for name in ("implementation", "tools")},
+                }
+                for stage, row in run.stages.items()
+                if stage in told
+            ],
         },
     }
 
@@ -115,9 +122,12 @@ def config_of(run: Run) -> MillConfig | None:
         return None
 
 
-def _largest(corpus: Corpus, kind: str) -> list[Facts]:
-    found = shares(corpus)[kind]
-    return [{"name": name, **share._asdict()} for name, share in [*found.items()][:MOST_NAMED]]
+def _largest(corpus: Corpus) -> Facts:
+    """The shares of each kind, those with most tokens."""
+    return {
+        kind: [{"name": name, **share._asdict()} for name, share in list(found.items())[:MOST_NAMED]]
+        for kind, found in shares(corpus).items()
+    }
 
 
 def _sources(corpus: Corpus, told: Manifests, config: MillConfig | None) -> list[Facts]:

@@ -6,6 +6,7 @@ A stage of which nobody knows yet whether it will run has an upper figure: all o
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +19,9 @@ from pipeline.engine.store import Store
 from pipeline.summary import as_duration
 
 Manifest = dict[str, Any]
+
+LOOKED_AT = 20
+"""Artifacts of a stage that are looked at for one that did as much work: of a large corpus each is megabytes."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def _newest(store: Store, stage: str, first: str | None) -> Iterable[Manifest]:
     manifest = store.manifest(stage, first) if first else None
     if manifest is not None:
         yield manifest
-    yield from store.manifests(stage)
+    yield from islice(store.manifests(stage), LOOKED_AT)
 
 
 def _map_seconds(run: Manifest, parts: int) -> float:

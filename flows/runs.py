@@ -104,8 +104,9 @@ def manifests(store: Store, run: Run) -> dict[str, Row]:
     if not sealed or len(sealed) < len(seals):
         return told
     stats = merge_stats(seal["stats"] for seal in sealed)
-    scrape = {"stage": "scrape", "rows": sum(seal["rows"] for seal in sealed), "stats": stats, "snapshots": sealed}
-    return {"scrape": scrape, **told}
+    tools = {tool: version for seal in sealed for tool, version in seal["tools"].items()}
+    rows = sum(seal["rows"] for seal in sealed)
+    return {"scrape": {"rows": rows, "stats": stats, "tools": tools, "snapshots": sealed}, **told}
 
 
 def refuse_name(store: Store, name: str) -> None:

@@ -14,6 +14,7 @@ from pipeline.engine import upkeep
 from pipeline.engine.store import Artifact
 from pipeline.shares import shares
 from tests.flows.conftest import PAGES
+from tests.flows.test_export import write_checkpoint, write_tokenizer
 from tests.flows.test_runs import changed  # noqa: F401
 
 
@@ -87,6 +88,17 @@ def test_a_run_that_gc_collected_is_one_sentence(changed, capsys):  # noqa: F811
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert f"What pack gave in the run {first} is no longer in the store" in told
+
+
+def test_runs_without_models_say_so_and_a_folder_cannot_stand_beside_one(changed, tmp_path, capsys):  # noqa: F811
+    little, first, second = changed
+    little.command("compare", first, second)
+    assert f"{first} has no model that is still there" in capsys.readouterr().err
+    (tmp_path / "model").mkdir()
+    write_checkpoint(tmp_path / "model")
+    write_tokenizer(tmp_path / "model")
+    little.command("compare", first, str(tmp_path / "model"), code=2)
+    assert "is a run without a model, and the other is no run" in capsys.readouterr().err
 
 
 def test_a_config_means_its_newest_run(changed):  # noqa: F811
