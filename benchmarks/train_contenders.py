@@ -94,10 +94,12 @@ def train_ours(folder: Path, facts: dict[str, Any], step_done: Callable[[Logits]
         **{**GPT2, "bias": False, "optimizer": "adamw", "compile": "yes", "threads": facts["threads"]},
         **{
             name: facts[name]
-            for name in ("layers", "heads", "width", "context", "lr", "beta2", "weight_decay", "steps")
+            for name in ("layers", "heads", "width", "context", "lr", "beta2", "weight_decay")
         },
         batch_tokens=facts["batch"] * facts["context"],
-        warmup=facts["warmup"] / facts["steps"],
+        # One step more at either end gives each step that is taken the peers' rate, which starts lower and ends higher.
+        steps=facts["steps"] + 1,
+        warmup=(facts["warmup"] + 1) / (facts["steps"] + 1),
         final_lr=0.1,
     )
     hardware = choose(config)
