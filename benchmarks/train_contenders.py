@@ -92,10 +92,7 @@ def train_ours(folder: Path, facts: dict[str, Any], step_done: Callable[[Logits]
 
     config = PretrainConfig(
         **{**GPT2, "bias": False, "optimizer": "adamw", "compile": "yes", "threads": facts["threads"]},
-        **{
-            name: facts[name]
-            for name in ("layers", "heads", "width", "context", "lr", "beta2", "weight_decay")
-        },
+        **{name: facts[name] for name in ("layers", "heads", "width", "context", "lr", "beta2", "weight_decay")},
         batch_tokens=facts["batch"] * facts["context"],
         # One step more at either end gives each step that is taken the peers' rate, which starts lower and ends higher.
         steps=facts["steps"] + 1,

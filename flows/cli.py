@@ -12,12 +12,12 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import compare, evaluate, export, finetune, generate, inspection, promotion, refresh, refs, running
+from flows import compare, estimate, evaluate, export, finetune, generate, inspection, promotion, refresh, refs, running
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.models import existing_store
-from flows.options import with_config, with_store
-from flows.plan import Decision, plan, refuse_unknown_stage
+from flows.options import with_config, with_selection, with_store
+from flows.plan import plan, refuse_unknown_stage
 from flows.session import Selection
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import resolve, upkeep
@@ -83,18 +83,18 @@ def parser() -> Parser:
 
     run = command("run", _run, "run what is not up to date", "gptmill run -c configs/demo.toml")
     running.arguments(run)
-    which = run.add_mutually_exclusive_group()
-    which.add_argument("--only", metavar="STAGE", help="run just this stage; refused if what lies before it is stale")
-    which.add_argument("--until", metavar="STAGE", help="run this stage and what it needs, nothing after it")
-    run.add_argument("--force", metavar="STAGE", help="run this stage even if it is up to date")
+    with_selection(run)
 
     example = "gptmill refresh -c configs/web.toml --start continue"
     refresh.arguments(command("refresh", refresh.run, "crawl again, and promote the model if it is as good", example))
     promotion.arguments(command("promote", promotion.run, "make a run's model the latest", "gptmill promote release"))
 
     planned = with_store(
-        with_config(command("plan", _plan, "say what run would do and why", "gptmill plan --set pretrain.lr=0.001"))
+        with_config(
+            command("plan", _plan, "say what run would do, why, and what it costs", "gptmill plan --force deduplicate")
+        )
     )
+    with_selection(planned)
     planned.add_argument("--json", action="store_true", help="one JSON array, an object a stage")
 
     with_config(command("config", _config, "print the resolved config", "gptmill config -c configs/demo.toml"))
@@ -137,11 +137,15 @@ def _run(options: argparse.Namespace, display: Display) -> int:
 
 
 def _plan(options: argparse.Namespace, _display: Display) -> int:
-    decisions: list[Decision] = plan(running.mill_of(options))
+    mill = running.mill_of(options)
+    selection = Selection(mill, only=options.only, until=options.until, force=options.force)
+    decisions = [each for each in plan(mill, force=options.force) if each.stage in selection.wanted]
+    costs = estimate.estimates(mill, decisions, options.force)
     if options.json:
-        print(json.dumps([decision.as_json() for decision in decisions], indent=1))  # noqa: T201
+        print(json.dumps([each.as_json() | costs[each.stage].as_json() for each in decisions], indent=1))  # noqa: T201
     else:
-        plan_lines(decisions, Console(highlight=False, soft_wrap=True))
+        plan_lines(decisions, costs, Console(highlight=False, soft_wrap=True))
+    selection.refuse_stale(decisions)
     return DONE
 
 

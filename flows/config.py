@@ -125,6 +125,8 @@ def _write_table(lines: list[str], path: str, table: BaseModel, *, array: bool =
             nested.append((name, value))
             continue
         comment = f"  # {' '.join((field.description or '').split())}".rstrip(" #")
+        if value is None and field.default is not None:
+            value = False  # a cut-off that is off; TOML has no null
         lines.append(f"# {name} is unset{comment}" if value is None else f"{name} = {_literal(value)}{comment}")
     for name, value in nested:
         for item in value if isinstance(value, (list, tuple)) else [value]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows import stages
+from flows.compare_scores import scores
 from flows.display import printable
 from flows.runs import Run, artifacts, corpus_of, find_run, runs
 from pipeline import diff as comparing
@@ -32,15 +33,18 @@ def diff(store: Store, options: argparse.Namespace) -> None:
     names = (options.before, options.after)
     folders = [folder for name in names if (folder := snapshot_folder(store, name)) is not None]
     if len(folders) == len(names):
-        before, after = folders
-        seen_by = _run_that_saw(store, before, after)
+        old, new = folders
+        seen_by = _run_that_saw(store, old, new)
         what = "pages" if seen_by is None else "documents"
-        told = {"what": what, **comparing.snapshots(before, after, seen_by), "settings": [], "figures": []}
+        told = {"what": what, **comparing.snapshots(old, new, seen_by)}
+        pair = _evaluated(store, old, new)
     elif folders:
         raise BadInput("diff takes two runs or two snapshots, not one of each.")
     else:
-        told = {"what": "documents", **_of_runs(store, *(find_run(store, name, "extract", PACKED) for name in names))}
-    told = {"names": list(names), **told}
+        before, after = (find_run(store, name, "extract", PACKED) for name in names)
+        told = {"what": "documents", **comparing.corpora(corpus_of(store, before), corpus_of(store, after))}
+        pair = before, after
+    told = {"names": list(names), **told, **_of_runs(store, pair)}
     if options.json:
         print(json.dumps(told, indent=1))  # noqa: T201  (the command's result)
         return
@@ -78,13 +82,42 @@ def _run_that_saw(store: Store, *folders: Path) -> Corpus | None:
     return None
 
 
-def _of_runs(store: Store, before: Run, after: Run) -> Row:
-    corpora = [corpus_of(store, run) for run in (before, after)]
-    evaluations = [_evaluation(corpus) for corpus in corpora]
+def _evaluated(store: Store, before: Path, after: Path) -> tuple[Run, Run] | None:
+    """The newest evaluated runs for which these were the last snapshots of their sources, the earlier run with the
+    settings of the later where there is one; None where one of them has none.
+    """
+    earlier, later = list(_ended_at(store, before)), list(_ended_at(store, after))
+    if not earlier or not later:
+        return None
+    alike = [run for run in earlier if _configs(store, run) == _configs(store, later[0])]
+    return (alike or earlier)[0], later[0]
+
+
+def _ended_at(store: Store, snapshot: Path) -> Iterator[Run]:
+    for run in runs(store):
+        if {"extract", PACKED, "evaluate"} <= artifacts(store, run).keys():
+            seen = [folder for folder in corpus_of(store, run).snapshots if folder.parent == snapshot.parent]
+            if seen and max(seen) == snapshot:
+                yield run
+
+
+def _configs(store: Store, run: Run) -> Row:
+    return {stage: made.manifest["key_document"]["config"] for stage, made in artifacts(store, run).items()}
+
+
+def _of_runs(store: Store, pair: tuple[Run, Run] | None) -> Row:
+    """How the settings and evaluations of two runs differ: all figures that moved, and the scores for people."""
+    if pair is None:
+        return {"runs": None, "settings": [], "figures": [], "scores": []}
+    corpora = [corpus_of(store, run) for run in pair]
     return {
-        **comparing.corpora(*corpora),
-        "settings": list(_settings(*corpora)),
-        "figures": comparing.figures(*evaluations),
+        "runs": [run.id for run in pair],
+        "settings": list(dict.fromkeys(_settings(*corpora))),
+        "figures": comparing.figures(*map(_evaluation, corpora)),
+        "scores": [
+            {"name": row.what, "before": row.values[0], "after": row.values[1], "worth": row.verdict}
+            for row in scores(*corpora).rows
+        ],
     }
 
 
@@ -116,10 +149,16 @@ def _lines(told: Row) -> Iterator[str]:
             yield f"  {sign}{count:,} {'were' if name == 'gained' else 'now'} {reason}"
     for row in told["hosts_moved"][:NAMED_HOSTS]:
         yield f"  {row['host'] or '(no host)'}: {row['before']:,} → {row['after']:,} {what}"
+    if told["runs"] is None:
+        yield "  no run that was evaluated and is still there ended at each of them: no scores"
+        return
+    if told["runs"] != told["names"]:
+        yield f"  of the runs {' → '.join(told['runs'])}:"
     for setting in told["settings"]:
         yield f"  {setting}"
-    for row in told["figures"]:
-        yield f"  {row['name']}: {row['before']:.6g} → {row['after']:.6g}"
+    for row in told["scores"]:
+        worth = f", {row['worth']}" if row["worth"] else ""
+        yield f"  {row['name']}: {row['before']} → {row['after']}{worth}"
 
 
 def _tokens(size: Row) -> str:

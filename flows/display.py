@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from flows.estimate import Estimate, total
 from flows.plan import Decision
 
 REASONS_SHOWN = 3
@@ -192,9 +193,11 @@ def _dropped(reasons: dict[str, int]) -> str:
     return f" (dropped: {', '.join(f'{reason} {count:,}' for count, reason in most)})" if most else ""
 
 
-def plan_lines(decisions: list[Decision], console: Console) -> None:
-    """The plan for people: a line a stage with its status and reasons."""
+def plan_lines(decisions: list[Decision], costs: dict[str, Estimate], console: Console) -> None:
+    """The plan for people: a line a stage with its status, what it would take, and the reasons; and the sum."""
     width = max(len(decision.stage) for decision in decisions)
+    told = {d.stage: "" if d.status == "cached" else str(costs[d.stage]) for d in decisions}
+    room = max(map(len, told.values()))
     for decision in decisions:
         parts = ""
         if decision.status == "run" and decision.parts:
@@ -202,4 +205,7 @@ def plan_lines(decisions: list[Decision], console: Console) -> None:
         reasons = "; ".join(reason.replace("[", r"\[") for reason in decision.reasons)
         key = f"[dim]{decision.key[:12]}[/]" if decision.status == "cached" and decision.key else ""
         style = {"cached": "green", "run": "yellow", "unknown": "dim"}[decision.status]
-        console.print(f"{decision.stage:<{width}}  [{style}]{decision.status:<7}[/]  {reasons}{key}{parts}")
+        cost = f"{told[decision.stage]:<{room}}  " if room else ""
+        console.print(f"{decision.stage:<{width}}  [{style}]{decision.status:<7}[/]  {cost}{reasons}{key}{parts}")
+    if sum_of_all := total(costs):
+        console.print(sum_of_all)

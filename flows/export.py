@@ -1,4 +1,4 @@
-"""Take a model or its corpus elsewhere: a folder that Hugging Face opens, or the files of nanoGPT and llm.c.
+"""Take a run elsewhere: its model for Hugging Face, its corpus for nanoGPT and llm.c, or all of it with a datasheet.
 
 A folder appears whole or not at all: it is written aside, brought to disk, and renamed.
 """
@@ -10,15 +10,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import options as kinds
 from flows.display import Display
 from flows.models import Model, existing_store, latest, model_in, trained
 from flows.refs import References
+from flows.runs import find_run
 from pipeline import export
 from pipeline.config import BadInput
 from pipeline.engine.store import Artifact, Store, flush
-from pipeline.shards import Split, end_of_text, load_encoding
+from pipeline.shards import Encoding, Split, end_of_text, load_encoding
+
+if TYPE_CHECKING:
+    from model.gpt import GPT
+
+
+READABLE = 0o644
+"""Mode of what is written: who may see the folder may read it. Libraries that write by way of a temporary file give
+0600."""
 
 
 def arguments(added: argparse.ArgumentParser) -> None:
@@ -28,48 +38,72 @@ def arguments(added: argparse.ArgumentParser) -> None:
     where.add_argument("--hf", type=Path, metavar="FOLDER", help="the model and its tokenizer, for Hugging Face")
     where.add_argument("--nanogpt", type=Path, metavar="FOLDER", help="the corpus as nanoGPT's train.bin and val.bin")
     where.add_argument("--llmc", type=Path, metavar="FOLDER", help="the corpus as llm.c's files")
-    added.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest results of this config")
+    where.add_argument("--release", type=Path, metavar="FOLDER", help="corpus, model and datasheet, for anybody")
+    which = added.add_mutually_exclusive_group()
+    which.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: the latest results)")
+    which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest results of this config")
     added.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="with --hf: this checkpoint's model")
 
 
 def run(options: argparse.Namespace, display: Display) -> int:
-    """Write one of the three and print where it is."""
-    if options.checkpoint and not options.hf:
+    """Write one of them and print where it is."""
+    folder = options.hf or options.nanogpt or options.llmc or options.release
+    if options.checkpoint and (not options.hf or options.run):
         raise BadInput("--checkpoint says which model to export, so it goes with --hf alone.")
     if options.checkpoint:
-        facts = to_hugging_face(model_in(options.checkpoint, options.store, options.config), options.hf)
+        facts = to_hugging_face(model_in(options.checkpoint, options.store, options.config), folder)
+    elif options.release:
+        from flows.release import chosen_run, to_release
+
+        store = existing_store(options.store)
+        facts = to_release(store, chosen_run(store, options.run, options.config), folder)
     else:
         store = existing_store(options.store)
-        name, stages = latest(store, options.config)
+        name, stages = _results(store, options)
         if options.hf:
             for stage in ("tokenizer", "pretrain"):
-                _artifact(store, stages, stage)
-            facts = to_hugging_face(trained(store, name, stages), options.hf)
+                sound(store, stages, stage)
+            facts = to_hugging_face(trained(store, name, stages), folder)
         else:
-            to = to_nanogpt if options.nanogpt else to_llmc
-            facts = to(store, stages, options.nanogpt or options.llmc)
+            facts = (to_nanogpt if options.nanogpt else to_llmc)(store, stages, folder)
     for fact in facts:
         display.note(fact)
-    print(options.hf or options.nanogpt or options.llmc)  # noqa: T201  (the command's result)
+    print(folder)  # noqa: T201  (the command's result)
     return 0
+
+
+def _results(store: Store, options: argparse.Namespace) -> tuple[str, References]:
+    """The artifacts of the run that is asked for, or the promoted ones."""
+    if options.run is None:
+        return latest(store, options.config)
+    found = find_run(store, options.run)
+    return options.run, {stage: row for stage, row in found.stages.items() if stage != "scrape"}
 
 
 def to_hugging_face(model: Model, folder: Path) -> list[str]:
     """A model with its tokenizer; tells what was written, a line a fact."""
     from model.config import TrainingError
-    from model.folder import open_folder, write_tokenizer
-    from model.huggingface import weights as hf
-    from model.huggingface.tokenizer import export_tokenizer
+    from model.folder import open_folder
 
     try:
-        with written_aside(folder) as aside, tempfile.TemporaryDirectory(prefix="gptmill-") as ours:
+        with written_aside(folder) as aside:
             gpt, encoding = open_folder(model.folder, model.tokenizer)
-            hf.save(gpt, aside, end_of_text(encoding))
-            write_tokenizer(model.tokenizer, Path(ours))
-            export_tokenizer(Path(ours), aside, gpt.config.context)
+            write_hugging_face(gpt, encoding, model.tokenizer, aside)
     except TrainingError as error:
         raise BadInput(str(error)) from error
     return [f"A model of {gpt.parameter_count():,} parameters and its tokenizer of {encoding.n_vocab:,} ids."]
+
+
+def write_hugging_face(gpt: "GPT", encoding: Encoding, tokenizer: Path, out: Path) -> None:
+    """The files of both in a folder that is there; raises `TrainingError` where Hugging Face has none like them."""
+    from model.folder import write_tokenizer
+    from model.huggingface import weights as hf
+    from model.huggingface.tokenizer import export_tokenizer
+
+    with tempfile.TemporaryDirectory(prefix="gptmill-") as ours:
+        hf.save(gpt, out, end_of_text(encoding))
+        write_tokenizer(tokenizer, Path(ours))
+        export_tokenizer(Path(ours), out, gpt.config.context)
 
 
 def to_nanogpt(store: Store, stages: References, folder: Path) -> list[str]:
@@ -89,8 +123,8 @@ def to_llmc(store: Store, stages: References, folder: Path) -> list[str]:
 
 
 def _corpus(store: Store, stages: References) -> tuple[list[Path], int]:
-    encoding = load_encoding(_artifact(store, stages, "tokenizer").path)
-    return [part.folder for part in _artifact(store, stages, "pack").parts], encoding.n_vocab
+    encoding = load_encoding(sound(store, stages, "tokenizer").path)
+    return [part.folder for part in sound(store, stages, "pack").parts], encoding.n_vocab
 
 
 def _facts(written: dict[Split, int], vocab_size: int, expected: int, reader: str) -> list[str]:
@@ -101,8 +135,8 @@ def _facts(written: dict[Split, int], vocab_size: int, expected: int, reader: st
     return facts
 
 
-def _artifact(store: Store, stages: References, stage: str) -> Artifact:
-    """The promoted artifact of a stage, all its files being there; BadInput otherwise."""
+def sound(store: Store, stages: References, stage: str) -> Artifact:
+    """The artifact that these references name of a stage, all its files being there; BadInput otherwise."""
     artifact = store.load(stage, stages[stage]["key"]) if stage in stages else None
     if artifact is None:
         raise BadInput(f"There is no result of {stage} in {store.root} to export: gptmill run makes one.")
@@ -122,7 +156,9 @@ def written_aside(folder: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
-        for path in [*aside.iterdir(), aside]:
+        for path in [*aside.rglob("*"), aside]:
+            if path.is_file():
+                path.chmod(READABLE)
             flush(path)
         aside.rename(folder)
         flush(parent)

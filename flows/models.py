@@ -48,7 +48,7 @@ def model_in(folder: Path, root: Path, config: Path | None = None) -> Model:
     made_from = (read_manifest(folder) or {}).get("inputs", {})
     if "tokenizer" in made_from:
         return Model(str(folder), folder, folder.resolve().parents[1] / "tokenizer" / made_from["tokenizer"]["key"])
-    if not _is_store(root):
+    if not Store(root).exists():
         raise BadInput(f"{folder} has no tokenizer beside its model, and there is no store in {root} that has one.")
     name, stages = latest(Store(root), config)
     if "tokenizer" not in stages:
@@ -63,7 +63,7 @@ def model_named(name: str, root: Path) -> Model:
     if name == LATEST:
         found = latest_model(root)
         return found._replace(name=f"{LATEST} ({found.name})")
-    if not _is_store(root):
+    if not Store(root).exists():
         raise BadInput(f"{name} is no folder, and there is no store in {root} that could have a model of that name.")
     store = Store(root)
     if Path(name).name == name and (of_config := promoted(store, name)):
@@ -74,15 +74,17 @@ def model_named(name: str, root: Path) -> Model:
         raise BadInput(f"{name} is no folder and no config with results. {error}") from error
 
 
+def configs(store: Store) -> set[str]:
+    """The names of the configs that have results."""
+    return {path.parent.name for path in (store.root / "refs").glob(f"*/{LATEST}.json")}
+
+
 def existing_store(path: Path) -> Store:
     """The store in a folder; raises `BadInput` where there is none."""
-    if not _is_store(path):
+    store = Store(path)
+    if not store.exists():
         raise BadInput(f"There is no store in {path}: give one with --store DIR, or make one with gptmill run.")
-    return Store(path)
-
-
-def _is_store(path: Path) -> bool:
-    return (path / "store.json").is_file()
+    return store
 
 
 def trained(store: Store, name: str, stages: References) -> Model:

@@ -22,6 +22,15 @@ def with_config(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return added
 
 
+def with_selection(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add --only, --until and --force."""
+    which = added.add_mutually_exclusive_group()
+    which.add_argument("--only", metavar="STAGE", help="run just this stage; refused if what lies before it is stale")
+    which.add_argument("--until", metavar="STAGE", help="run this stage and what it needs, nothing after it")
+    added.add_argument("--force", metavar="STAGE", help="run this stage even if it is up to date")
+    return added
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     value = int(text) if text.isdecimal() else 0

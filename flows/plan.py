@@ -19,6 +19,7 @@ from pipeline.engine.resolve import NEVER_RUN, Input, Request, resolve
 from pipeline.engine.stage import Stage
 from pipeline.engine.store import Artifact, Store
 from pipeline.language import default_model, refuse_unknown
+from pipeline.sources import Source
 
 
 @dataclass(frozen=True)
@@ -209,13 +210,19 @@ def why_scrape(mill: Mill, force: bool) -> Iterator[str]:
     if force:
         yield "forced"
         return
+    for _, why in to_crawl(mill):
+        yield why
+
+
+def to_crawl(mill: Mill) -> Iterator[tuple[Source, str]]:
+    """The sources that lack a snapshot which they should have, and why each is crawled."""
     for source in mill.config.scrape.sources:
         source_key = snapshots.identify(source, mill.hashes)
         newest = snapshots.newest_sequence(mill.store, source_key)
         if newest is None:
-            yield f"{NEVER_RUN}: source {source.name} has no sealed snapshot"
+            yield source, f"{NEVER_RUN}: source {source.name} has no sealed snapshot"
         elif newest < mill.snapshot_wanted(source_key):
-            yield f"a refresh crawls source {source.name} again"
+            yield source, f"a refresh crawls source {source.name} again"
 
 
 def _cached(stage: Stage, artifact: Artifact) -> Decision:

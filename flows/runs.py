@@ -14,7 +14,7 @@ from flows.refs import LATEST, promoted
 from pipeline.config import BadInput
 from pipeline.corpus import Corpus
 from pipeline.engine import locks
-from pipeline.engine.store import Artifact, Store, read_object, write_atomically
+from pipeline.engine.store import Artifact, Store, merge_stats, read_manifest, read_object, write_atomically
 
 Row = dict[str, Any]
 
@@ -36,6 +36,8 @@ class Run:
     stages: dict[str, Row] = field(repr=False)
     names: tuple[str, ...] = ()
     promotion: Row | None = field(default=None, repr=False)
+    settings: Row = field(default_factory=dict, repr=False)
+    """Every setting that the run had; empty in logs that do not tell."""
 
     @property
     def ran(self) -> list[str]:
@@ -91,6 +93,23 @@ def corpus_of(store: Store, run: Run) -> Corpus:
     return Corpus(found, tuple(store.root / name for name in (names if logged is None else logged)))
 
 
+def manifests(store: Store, run: Run) -> dict[str, Row]:
+    """What each stage of a run told, in the order of the run; for the crawl, what its snapshots told, together.
+
+    Stages whose artifact is no longer in the store are left out.
+    """
+    found = artifacts(store, run)
+    told = {stage: found[stage].manifest for stage in run.stages if stage in found}
+    seals = [read_manifest(folder) for folder in corpus_of(store, run).snapshots] if "extract" in found else []
+    sealed = [seal for seal in seals if seal is not None]
+    if not sealed or len(sealed) < len(seals):
+        return told
+    stats = merge_stats(seal["stats"] for seal in sealed)
+    tools = {tool: version for seal in sealed for tool, version in seal["tools"].items()}
+    rows = sum(seal["rows"] for seal in sealed)
+    return {"scrape": {"rows": rows, "stats": stats, "tools": tools, "snapshots": sealed}, **told}
+
+
 def refuse_name(store: Store, name: str) -> None:
     """BadInput where a run cannot be given this name."""
     if not name or name == LATEST or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
@@ -101,9 +120,15 @@ def refuse_name(store: Store, name: str) -> None:
 
 
 def give_name(store: Store, run: Run, name: str) -> None:
-    """Name a run, so that it is found by it and its artifacts are kept; BadInput where the name is taken."""
-    with locks.held(store.root / "locks" / f"refs-{run.config}.lock"):
+    """Name a run, so that it is found by it and its artifacts are kept.
+
+    BadInput where the name is taken, or where something that the run gave is gone already.
+    """
+    with locks.using_store(store.root), locks.held(store.root / "locks" / f"refs-{run.config}.lock"):
         refuse_name(store, name)
+        for stage in run.stages:
+            if not _there(store, run, stage):
+                raise BadInput(f"What {stage} gave in the run {run.id} is no longer in the store: name a later run.")
         stages = {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in run.stages.items()}
         text = json.dumps({"run": run.id, "stages": stages}, indent=1, sort_keys=True)
         write_atomically(store.root / "refs" / run.config / f"{name}.json", text)
@@ -185,5 +210,15 @@ def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
         return None
     arguments = tuple(start.get("arguments", ()))
     seconds, names = end.get("seconds"), tuple(named.get(path.stem, ()))
-    status = end.get("status", "unended")
-    return Run(path.stem, start["config"], start["at"], status, seconds, arguments, stages, names, promotion)
+    return Run(
+        path.stem,
+        start["config"],
+        start["at"],
+        end.get("status", "unended"),
+        seconds,
+        arguments,
+        stages,
+        names,
+        promotion,
+        start.get("settings", {}),
+    )

@@ -114,7 +114,8 @@ class Session:
     def start(self, facts: dict[str, Any]) -> list[Decision]:
         """Plan, log the plan, and refuse what cannot be done."""
         decisions = plan(self.mill, force=self.selection.force)
-        self.log("start", config=self.mill.config.name, **facts, plan=[d.as_json() for d in decisions])
+        told = {"config": self.mill.config.name, "settings": self.mill.config.model_dump(mode="json")}
+        self.log("start", **told, **facts, plan=[d.as_json() for d in decisions])
         self.selection.refuse_stale(decisions)
         return decisions
 

@@ -190,7 +190,7 @@ class Judge:
     def texts(self, texts: Sequence[str], name: str) -> dict[str, Any]:
         """Bits per byte of texts, each read alone after an end-of-text, which itself is not scored."""
         encoded = [np.array(self.encoding.encode_ordinary(text), dtype=np.int64) for text in texts]
-        nats = self._costs(encoded, name)
+        nats = self.costs(encoded, name)
         sizes = np.array([self.sizes[ids].sum() for ids in encoded])
         return {
             "documents": len(texts),
@@ -199,8 +199,11 @@ class Judge:
             **self._bits_per_byte(nats, sizes),
         }
 
-    def _costs(self, texts: Sequence[Ints], name: str) -> Floats:
-        """Nats of each text. The longest come first: rows are of like length, and what is too large fails at once."""
+    def costs(self, texts: Sequence[Ints], name: str) -> Floats:
+        """Nats of each text, read alone after an end-of-text.
+
+        The longest come first: rows are of like length, and what is too large fails at once.
+        """
         order = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
         batches = scoring_texts(
             [texts[number] for number in order],

@@ -4,7 +4,7 @@ A drawing says what is what by class names (`axis`, `train`, `val`), so that it 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]
@@ -59,43 +59,96 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
+@dataclass(frozen=True)
+class LossAxes:
+    """Training tokens across, loss (nats a token) down on a log scale: where things lie, and what is drawn behind."""
+
+    low: float
+    high: float
+    end: float
+
+    @classmethod
+    def around(cls, drawn: Sequence[Stretch], val: Sequence[Point]) -> "LossAxes | None":
+        """Axes on which all of these have a place; None where there are none."""
+        values = [each for s in drawn for each in (s.low, s.high)] + [y for _, y in val]
+        if not values:
+            return None
+        end = max([s.x for s in drawn] + [x for x, _ in val]) or 1.0
+        return cls(min(values) * 0.97, max(values) * 1.03, end)
+
+    def x_at(self, x: float) -> float:
+        """Pixels from the left."""
+        return LEFT + (WIDTH - LEFT - RIGHT) * x / self.end
+
+    def y_at(self, y: float) -> float:
+        """Pixels from the top."""
+        return TOP + (HEIGHT - TOP - BOTTOM) * (math.log(self.high / y) / math.log(self.high / self.low))
+
+    def frame(self) -> list[str]:
+        """The lines and figures behind the curves."""
+        right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+        parts = []
+        for y in _log_ticks(self.low, self.high):
+            at = self.y_at(y)
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
+            parts.append(f'<text class="axis" x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{y:g}</text>')
+        for x in ticks(0, self.end, 6):
+            where = f'x="{self.x_at(x):.1f}" y="{HEIGHT - 12}"'
+            parts.append(f'<text class="axis" {where} text-anchor="middle">{short(x)}</text>')
+        parts.append(f'<line class="base" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+        return parts
+
+    def dots(self, name: str, val: Sequence[Point]) -> list[str]:
+        """A validation loss a dot."""
+        return [
+            f'<circle class="{name}" cx="{self.x_at(x):.1f}" cy="{self.y_at(y):.1f}" r="4">'
+            f"<title>validation loss {y:.4f} after {x:,.0f} tokens</title></circle>"
+            for x, y in val
+        ]
+
+
 def loss_curve(train: Sequence[Point], val: Sequence[Point]) -> str:
     """Training and validation loss (nats a token, on a log scale) over training tokens, as an SVG element."""
-    drawn = stretches([(x, y) for x, y in train if y > 0])
-    val = [(x, y) for x, y in val if y > 0]
-    values = [each for s in drawn for each in (s.low, s.high)] + [y for _, y in val]
-    if not values:
+    drawn, val = _shown(train, val)
+    axes = LossAxes.around(drawn, val)
+    if axes is None:
         return ""
-    low, high = min(values) * 0.97, max(values) * 1.03
-    end = max([s.x for s in drawn] + [x for x, _ in val]) or 1.0
-    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-    def x_at(x: float) -> float:
-        return LEFT + across * x / end
-
-    def y_at(y: float) -> float:
-        return TOP + down * (math.log(high / y) / math.log(high / low))
-
-    parts = [f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss over training tokens">']
-    for y in _log_ticks(low, high):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + across}" y1="{y_at(y):.1f}" y2="{y_at(y):.1f}"/>')
-        parts.append(f'<text class="axis" x="{LEFT - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
-    for x in ticks(0, end, 6):
-        parts.append(f'<text class="axis" x="{x_at(x):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{short(x)}</text>')
-    parts.append(f'<line class="base" x1="{LEFT}" x2="{LEFT + across}" y1="{TOP + down}" y2="{TOP + down}"/>')
+    parts = [_HEAD, *axes.frame()]
     if len(drawn) < len(train):
-        upper = [f"{x_at(s.x):.1f},{y_at(s.high):.1f}" for s in drawn]
-        lower = [f"{x_at(s.x):.1f},{y_at(s.low):.1f}" for s in reversed(drawn)]
+        upper = [f"{axes.x_at(s.x):.1f},{axes.y_at(s.high):.1f}" for s in drawn]
+        lower = [f"{axes.x_at(s.x):.1f},{axes.y_at(s.low):.1f}" for s in reversed(drawn)]
         parts.append(f'<polygon class="range" points="{" ".join(upper + lower)}"/>')
-    parts.append(_line("train", [(s.x, s.y) for s in drawn], x_at, y_at))
-    parts.append(_line("val", val, x_at, y_at))
-    for x, y in val:
-        title = f"<title>validation loss {y:.4f} after {x:,.0f} tokens</title>"
-        parts.append(f'<circle class="val" cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="4">{title}</circle>')
+    parts.append(_line("train", [(s.x, s.y) for s in drawn], axes.x_at, axes.y_at))
+    parts.append(_line("val", val, axes.x_at, axes.y_at))
+    parts += axes.dots("val", val)
     if val:
         x, y = val[-1]
-        parts.append(f'<text class="last" x="{x_at(x) + 10:.1f}" y="{y_at(y) + 5:.1f}">{y:.3f}</text>')
+        parts.append(f'<text class="last" x="{axes.x_at(x) + 10:.1f}" y="{axes.y_at(y) + 5:.1f}">{y:.3f}</text>')
     return "".join([*parts, "</svg>"])
+
+
+def loss_curves(trainings: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]) -> str:
+    """Several trainings on the same axes, each with its training and validation loss under its own class name."""
+    shown = {name: _shown(train, val) for name, (train, val) in trainings.items()}
+    axes = LossAxes.around(
+        [s for drawn, _ in shown.values() for s in drawn], [p for _, val in shown.values() for p in val]
+    )
+    if axes is None:
+        return ""
+    parts = [_HEAD, *axes.frame()]
+    for name, (drawn, val) in shown.items():
+        parts.append(_line(name, [(s.x, s.y) for s in drawn], axes.x_at, axes.y_at))
+        parts.append(_line(f"{name} val", val, axes.x_at, axes.y_at))
+        parts += axes.dots(name, val)
+    return "".join([*parts, "</svg>"])
+
+
+_HEAD = f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss over training tokens">'
+
+
+def _shown(train: Sequence[Point], val: Sequence[Point]) -> tuple[list[Stretch], list[Point]]:
+    """What of a training has a place on a log scale."""
+    return stretches([(x, y) for x, y in train if y > 0]), [(x, y) for x, y in val if y > 0]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -81,6 +81,11 @@ class Corpus:
         """The snapshot that a part comes from, "<source>/<sequence>"."""
         return self.artifacts["extract"].parts[part].snapshot
 
+    def snapshot_folder(self, part: int) -> Path | None:
+        """Where that snapshot lies; None where the run does not tell that it saw it."""
+        name = self.snapshot_of(part)
+        return next((folder for folder in self.snapshots if f"{folder.parent.name}/{folder.name}" == name), None)
+
     def documents(self, part: int, columns: list[str]) -> pa.Table:
         """Columns of a part's documents."""
         return read_table(self.folder("extract", part) / "documents.arrow", columns)
@@ -131,6 +136,11 @@ class Corpus:
             reason = pc.if_else(selected["keep"], reason, selected["reason"])
             found["detail"] = selected["detail"]
         return _table(rows, {**found, "stage": stage, "reason": reason})
+
+    def packed(self, part: int) -> pa.Table:
+        """The documents of a part that are in the corpus, as `FATES` has them without texts."""
+        table = self.fates(part, texts=False)
+        return table.filter(pc.equal(table["stage"], PACKED))
 
     def rejects(self, part: int) -> pa.Table:
         """The pages of a part that gave no document, as `FATES` has it."""

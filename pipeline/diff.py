@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.corpus import PACKED, Corpus
+from pipeline.corpus import Corpus
 from pipeline.crawl.seal import INDEX
 from pipeline.crawl.spool import REVISIT, STORED
 from pipeline.documents import read_table
@@ -108,8 +108,7 @@ def _packed(corpus: Corpus) -> dict[str, Item]:
     """What a run packed, by URL."""
     found = {}
     for part in range(len(corpus)):
-        table = corpus.fates(part, texts=False)
-        table = table.filter(pc.equal(table["stage"], PACKED)).select(["url", "doc_id", "tokens"])
+        table = corpus.packed(part).select(["url", "doc_id", "tokens"])
         found.update({url: Item(doc_id, tokens) for url, doc_id, tokens in _rows(table)})
     return found
 

@@ -1,4 +1,4 @@
-"""A packed corpus in the files that nanoGPT and llm.c train on: all shards one after another, ids of two bytes.
+"""A packed corpus in the files that others train on: all shards one after another, and a table of the documents.
 
     nanoGPT   train.bin and val.bin, nothing but ids (its data/openwebtext/prepare.py)
     llm.c     train_000000.bin, ... and val_000000.bin, ..., a header of 256 int32 before the ids of each:
@@ -13,9 +13,28 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import BadInput
-from pipeline.shards import SPLITS, Split, dtype_for, ids_path, read_ids
+from pipeline.corpus import FATES, Corpus
+from pipeline.crawl.seal import INDEX
+from pipeline.documents import read_table
+from pipeline.shards import SPLITS, Split, dtype_for, ids_path, index_path, read_ids
+from pipeline.tombstones import hosts
+
+DOCUMENTS_EXPORTED = pa.schema(
+    [
+        ("split", pa.string()),
+        ("start", pa.int64()),
+        ("length", pa.int64()),
+        *(FATES.field(name) for name in ("doc_id", "url")),
+        ("host", pa.string()),
+        *(FATES.field(name) for name in ("source", "snapshot", "language", "license", "title")),
+        ("fetched_at", pa.timestamp("ms", tz="UTC")),
+    ]
+)
+"""`start` counts ids from the beginning of the split's stream; `length` includes the end-of-text after the document."""
 
 IDS = np.dtype("<u2")
 """The one item type that both read."""
@@ -41,13 +60,59 @@ def nanogpt(parts: list[Path], vocab_size: int, out: Path) -> dict[Split, int]:
 
     Raises `BadInput` where ids have four bytes, or where a split is empty.
     """
+    _splits(parts, vocab_size, "nanoGPT")
+    return streams(parts, vocab_size, out)
+
+
+def streams(parts: list[Path], vocab_size: int, out: Path) -> dict[Split, int]:
+    """Write the shards in these folders as `train.bin` and `val.bin`, of the item type that they have; ids of each."""
     written: dict[Split, int] = {}
-    for split, arrays in _splits(parts, vocab_size, "nanoGPT").items():
+    for split in SPLITS:
+        arrays = [read_ids(ids_path(part, split), dtype_for(vocab_size)) for part in parts]
         with (out / f"{split}.bin").open("wb") as file:
             for array in arrays:
                 _copy(array, file)
         written[split] = sum(map(len, arrays))
     return written
+
+
+def documents(corpus: Corpus, path: Path) -> int:
+    """Write a row for each packed document as Parquet, `DOCUMENTS_EXPORTED`, in the order of the streams; how many.
+
+    Texts are left out: personal data is replaced in the ids, not in them.
+    """
+    from pyarrow import parquet  # most commands need none of it
+
+    rows = 0
+    with parquet.ParquetWriter(path, DOCUMENTS_EXPORTED) as writer:
+        for split in SPLITS:
+            for part, border in enumerate(corpus.borders(split)[:-1]):
+                table = _packed_documents(corpus, part, split, border)
+                writer.write_table(table)
+                rows += len(table)
+    return rows
+
+
+def _packed_documents(corpus: Corpus, part: int, split: Split, border: int) -> pa.Table:
+    """A part's documents in a split, whose ids begin at `border` in its stream."""
+    index = read_table(index_path(corpus.folder("pack", part), split))
+    facts = corpus.fates(part, texts=False)
+    facts = facts.take(pc.index_in(index["doc_id"], facts["doc_id"].combine_chunks()))
+    columns = {name: facts[name] for name in facts.column_names}
+    snapshot = corpus.snapshot_folder(part)
+    if snapshot is not None:
+        seen = read_table(snapshot / INDEX, ["url", "stored_at", "fetched_at", "license"])
+        seen = seen.take(pc.index_in(index["url"], seen["url"].combine_chunks()))
+        columns["fetched_at"] = pc.coalesce(seen["stored_at"], seen["fetched_at"])
+        columns["license"] = pc.coalesce(facts["license"], seen["license"])
+    columns |= {
+        "split": pa.array([split] * len(index), pa.string()),
+        "start": pc.add(index["start"], border),
+        "length": index["length"],
+        "host": hosts(index["url"]),
+    }
+    found = [columns.get(field.name, pa.nulls(len(index), field.type)) for field in DOCUMENTS_EXPORTED]
+    return pa.table(found, schema=DOCUMENTS_EXPORTED)
 
 
 def llmc(parts: list[Path], vocab_size: int, out: Path, file_ids: int = LLMC_FILE_IDS) -> dict[Split, int]:

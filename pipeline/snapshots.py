@@ -63,6 +63,14 @@ def newest_sequence(store: Store, source: str) -> int | None:
     return int(known[-1][0].name) if known else None
 
 
+def last_seconds(store: Store, name: str) -> float | None:
+    """What the newest snapshot of a source of that name took to make; None where there is none."""
+    found = [read_manifest(folder) for folder in (store.root / "snapshots").glob("*/[0-9]*")]
+    named = [manifest for manifest in found if manifest is not None and manifest["name"] == name]
+    newest = max(named, key=lambda manifest: manifest["sealed_at"], default=None)
+    return None if newest is None else float(newest["run"]["seconds"])
+
+
 def as_artifact(store: Store, config: ScrapeConfig, hashes: RememberedHashes) -> Artifact:
     """All sealed snapshots of a config's sources as one artifact. BadInput where one is damaged."""
     parts: list[Part] = []

@@ -168,13 +168,12 @@ def document(corpus: Corpus, place: Place) -> Row:
     table = corpus.documents(part, ["doc_id", "url", "source", "language_declared", "license", "title"])
     facts: Row = table.slice(row, 1).to_pylist()[0]
     fate = corpus.fates(part, texts=False).slice(row, 1).to_pylist()[0]
-    name = corpus.snapshot_of(part)
-    snapshot = next((folder for folder in corpus.snapshots if f"{folder.parent.name}/{folder.name}" == name), None)
+    snapshot = corpus.snapshot_folder(part)
     visit = None if snapshot is None else _visit(snapshot, facts["url"])
     return {
         **facts,
         "doc_id": facts["doc_id"].hex(),
-        "snapshot": name,
+        "snapshot": corpus.snapshot_of(part),
         "fetched_at": visit and (visit["stored_at"] or visit["fetched_at"]),
         "license": facts["license"] or (visit and visit["license"]),
         "stage": fate["stage"],

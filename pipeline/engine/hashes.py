@@ -3,6 +3,7 @@
 A hash is remembered by (path, size, mtime, inode) of its file; only the sha256 enters keys.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +33,10 @@ class RememberedHashes:
         self._changed = False
 
     def save(self) -> None:
-        """Remember for later runs what was read since; nothing is written where there is no store yet."""
+        """Remember for later runs what was read since, where there is a store that can be written to."""
         if self._changed and self._store.exists():
-            write_atomically(self._path, json.dumps(self._known, sort_keys=True))
+            with contextlib.suppress(OSError):  # read again next time, that is all
+                write_atomically(self._path, json.dumps(self._known, sort_keys=True))
             self._changed = False
 
     def sha256(self, path: Path) -> str:

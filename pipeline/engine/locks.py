@@ -4,6 +4,7 @@ One lock a key lets the first of two racing runs work while the other waits. One
 shared by every run and exclusively by what deletes.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -56,4 +57,9 @@ def owning_store(root: Path) -> Iterator[None]:
 
 def _open(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS) or not path.is_file():
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # enough to look: what would write fails at that

@@ -26,6 +26,7 @@ from pipeline.config import BadInput
 from pipeline.engine.keys import content_digest, file_sha256
 
 FORMAT = 1
+"""Of a store, its manifests and its keys. Whoever raises it tells `Store` what becomes of a store of the one before."""
 MANIFEST = "manifest.json"
 SEAL = "seal"
 """Where a manifest holds the sha256 of the rest of it."""
@@ -83,28 +84,34 @@ class Damage:
 
 
 class Store:
-    """The folders of one store, which need not exist yet; a store of another format is refused."""
+    """The folders of one store, which need not exist yet; a store of another format is refused.
+
+    One without a marker is of the first format: a folder that snapshots or artifacts were copied into, say.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._marker = self.root / "store.json"
         try:
-            found = json.loads(self._marker.read_text())["format"] if self.exists() else FORMAT
+            found = json.loads(self._marker.read_text())["format"] if self._marker.is_file() else FORMAT
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{self._marker} cannot be read ({error}): restore it, or give another --store.") from error
         if found != FORMAT:
+            age, advice = "older", "use the gptmill that made it"
+            if isinstance(found, int) and found > FORMAT:
+                age, advice = "newer", "update gptmill"
             raise BadInput(
-                f"The store {root} has format {found}, and this gptmill reads format {FORMAT}: "
-                "use another --store folder or the gptmill that made it."
+                f"The store {root} has format {found}, {age} than the {FORMAT} that this gptmill reads and writes: "
+                f"{advice}, or give another --store folder."
             )
 
     def exists(self) -> bool:
-        """Whether a run has made the store already."""
-        return self._marker.is_file()
+        """Whether there is anything yet."""
+        return any(path.exists() for path in (self._marker, self.root / "snapshots", self.root / "artifacts"))
 
     def create(self) -> None:
-        """Make the store's folder if it is not there; BadInput where that cannot be done."""
-        if self.exists():
+        """Make the store's folder and marker if they are not there; BadInput where that cannot be done."""
+        if self._marker.is_file():
             return
         try:
             write_atomically(self._marker, json.dumps({"format": FORMAT}))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from flows import cli, dag
+from flows import cli, dag, promotion
 from flows.config import load_config
 from flows.display import Display
 from flows.plan import Mill
@@ -67,6 +67,7 @@ class Little(NamedTuple):
         with Session(mill, Selection(mill, until=until, force=force), 1, Display()) as session:
             session.start({"arguments": ["run"]})
             dag.mill(session.walk, mill.config, mill)
+            promotion.conclude(session)
         return session.artifacts
 
     def digests(self) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from markupsafe import escape
 
 from flows.cli import main
+from flows.compare_models import Asked, _paired, compare_models
+from flows.models import model_in
 from model.folder import open_folder
 from model.presets import GPT2
 from tests.flows.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
@@ -71,6 +74,30 @@ def test_a_text_is_scored_by_both_and_a_model_is_as_good_as_itself(compare, fold
     assert 5 < float(first) < 12
 
 
+def test_a_model_is_within_chance_of_itself_on_the_same_texts(folders):
+    model = model_in(folders[0], folders[0])
+    asked = Asked([], [], 1, texts=[f"The mill turned {number} times. " * 4 for number in range(30)])
+    _, [row], _ = compare_models([model, model], asked, lambda *_: None)
+    assert row.what == "bits per byte of 30 texts that both hold out"
+    assert row.verdict == "+0.0000 (+0.0000 to +0.0000), within chance"
+    assert 5 < float(row.values[0]) < 12
+
+
+@pytest.mark.parametrize(
+    ("n_texts", "gain", "verdict"),
+    [(50, 0.1, "more than chance"), (50, 0.001, "within chance"), (5, 0.1, "too few texts to judge")],
+)
+def test_a_difference_in_most_texts_is_more_than_chance_though_texts_differ_more(n_texts, gain, verdict):
+    texts = ["The mill turned. " * (1 + number) for number in range(n_texts)]
+    sizes = np.array([len(text) for text in texts])
+    random = np.random.default_rng(0)
+    hard = random.uniform(1, 7, n_texts)
+    bits = [sizes * hard, sizes * (hard - gain + random.normal(0, 0.05, n_texts))]
+    [row] = _paired(bits, texts)
+    assert row.verdict.endswith(verdict)
+    assert float(row.verdict.split()[0]) == pytest.approx(-gain, abs=0.03)
+
+
 def test_prompts_come_from_a_file_of_lines_or_of_examples(compare, folders, tmp_path):
     (tmp_path / "prompts.txt").write_text("one two\n\nthree\n")
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "four\nfive", "answer": "six"}))
@@ -104,7 +131,7 @@ def test_the_page_is_whole_by_itself_and_shows_texts_as_texts(compare, folders, 
 def test_a_model_of_a_store_can_be_named(compare, store, folders):  # noqa: F811
     table = compare("small", folders[0], "--store", store.root, "--max-tokens", 2)
     assert "small" in table.split()  # the other name, a folder's, may take several lines
-    assert "latest (small)" in compare("latest", "small", "--store", store.root, "--max-tokens", 2).splitlines()[0]
+    assert "latest (small)" in compare("latest", "small", "--store", store.root, "--max-tokens", 2)
 
 
 def test_a_name_that_nothing_has_is_one_sentence(store, folders, capsys):  # noqa: F811

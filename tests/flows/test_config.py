@@ -33,6 +33,13 @@ def test_the_printed_config_gives_the_same_config_again(path, write):
     assert load_config(write(as_toml(config))) == config
 
 
+def test_a_cut_off_that_is_off_is_printed_as_such(write):
+    config = load_config(write(MINIMAL + "[policy]\nmin_gopher_words = false\n"))
+    assert config.policy.min_gopher_words is None
+    assert "\nmin_gopher_words = false" in as_toml(config)
+    assert load_config(write(as_toml(config))) == config
+
+
 def test_a_table_of_names_is_printed_so_that_it_gives_the_same_table_again(write):
     config = load_config(write(MINIMAL + '[evaluate.tasks]\nwords = "lambada"\n"a b" = "piqa"\n'))
     assert config.evaluate.tasks == {"words": "lambada", "a b": "piqa"}

@@ -60,6 +60,35 @@ def test_a_name_keeps_from_gc_what_the_run_made_and_without_it_gc_takes_it(chang
         runs.find_run(little.store, first, "pack")
 
 
+def test_what_a_named_run_made_is_whole_after_gc_and_as_it_was(changed):
+    little, first, _ = changed
+    little.command("runs", "--name", first, "release")
+    run = runs.find_run(little.store, first)
+    before = {stage: artifact.digest for stage, artifact in runs.artifacts(little.store, run).items()}
+    shards = [part.folder for artifact in runs.artifacts(little.store, run).values() for part in artifact.parts]
+    assert upkeep.collect(little.store, dry_run=False) == []
+    assert all(folder.is_dir() for folder in shards)
+    assert upkeep.verify(little.store, full=True)[0] == []
+    assert {stage: artifact.digest for stage, artifact in runs.artifacts(little.store, run).items()} == before
+    little.command("runs", "--forget", "release")
+    gone = {folder for folder, _ in upkeep.collect(little.store, dry_run=False)}
+    assert gone & set(shards)
+    assert upkeep.verify(little.store, full=True)[0] == []
+
+
+def test_a_run_that_gc_collected_cannot_be_named(changed, capsys):
+    little, first, _ = changed
+    upkeep.collect(little.store, dry_run=False)
+    little.command("runs", "--name", first, "release", code=2)
+    assert f"gave in the run {first} is no longer in the store" in capsys.readouterr().err
+    assert little.asked("runs")[1]["names"] == []
+
+
+def test_a_name_that_nobody_has_cannot_be_forgotten(copied, capsys):
+    copied.command("runs", "--forget", "release", code=2)
+    assert "No run is called release" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["latest", "", "a/b", ".hidden", "two words"])
 def test_what_is_no_name_is_refused(copied, name):
     with pytest.raises(BadInput, match="cannot name a run"):
@@ -107,4 +136,6 @@ def test_two_snapshots_of_a_source_that_did_not_change_have_all_in_common(copied
     assert told["unchanged"]["documents"] == len(PAGES)
     assert told["what"] == "documents"
     assert told["unchanged"]["tokens"] > 0
+    assert told["runs"] is None
+    assert "no run that was evaluated" in copied.command("diff", "pages/0", "pages/1")
     copied.command("diff", "pages/0", runs.runs(copied.store)[0].id, code=2)

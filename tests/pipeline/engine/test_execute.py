@@ -1,6 +1,7 @@
 """Stages in a store: what is there is not made again, what is damaged is, and only that."""
 
 import errno
+import json
 import multiprocessing
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import upkeep
 from pipeline.engine.resolve import accept, accepted_as, resolve
-from pipeline.engine.store import Store
+from pipeline.engine.store import FORMAT, Store
 from tests.pipeline.engine import toy
 from tests.pipeline.engine.conftest import JOIN, UPPER, Bench
 
@@ -268,10 +269,29 @@ def test_a_moved_store_is_still_valid(bench, tmp_path):
     assert upkeep.verify(moved.store, full=True) == ([], 2)
 
 
-def test_a_store_of_another_format_is_refused(tmp_path):
-    (tmp_path / "store.json").write_text('{"format": 99}')
-    with pytest.raises(BadInput, match="has format 99, and this gptmill reads format 1"):
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ("99", "has format 99, newer than the 1 that this gptmill reads and writes: update gptmill"),
+        ("0", "has format 0, older than the 1 that this gptmill reads and writes: use the gptmill that made it"),
+        ('"zero"', "has format zero, older than the 1"),
+    ],
+)
+def test_a_store_of_another_format_is_refused(tmp_path, found, sentence):
+    (tmp_path / "store.json").write_text(f'{{"format": {found}}}')
+    with pytest.raises(BadInput, match=sentence):
         Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["store.json"]
+
+
+def test_a_store_without_a_marker_is_of_the_present_format_and_gets_one(bench):
+    bench.upper("one")
+    (bench.store.root / "store.json").unlink(missing_ok=True)
+    again = Store(bench.store.root)
+    assert again.exists()
+    again.create()
+    assert json.loads((again.root / "store.json").read_text()) == {"format": FORMAT}
+    assert bench.upper("one")[1].status == "cached"
 
 
 def test_planning_writes_nothing_into_the_artifacts(bench):
@@ -281,8 +301,6 @@ def test_planning_writes_nothing_into_the_artifacts(bench):
 
 
 def test_garbage_is_what_no_latest_artifact_descends_from(bench):
-    import json
-
     texts, _ = bench.upper("one", "two")
     joined, _ = bench.join(texts)
     stale, _ = bench.upper("one", "three")

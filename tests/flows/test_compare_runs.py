@@ -1,0 +1,160 @@
+"""`gptmill compare` of two runs: what they were told, what they packed, and what was removed; without models here."""
+
+import json
+import re
+
+import pytest
+
+from flows import runs
+from flows.compare_runs import compare_runs, held_out_texts
+from flows.compare_scores import curves, scores, with_paired
+from flows.comparison import Row, Section
+from pipeline.corpus import Corpus
+from pipeline.engine import upkeep
+from pipeline.engine.store import Artifact
+from pipeline.shares import shares
+from tests.flows.conftest import PAGES
+from tests.flows.test_export import write_checkpoint, write_tokenizer
+from tests.flows.test_runs import changed  # noqa: F401
+
+
+@pytest.fixture
+def compared(changed):  # noqa: F811
+    """A store with two runs, and what is told of them: rows by section and name."""
+    little, first, second = changed
+    found = compare_runs(little.store, *(runs.find_run(little.store, run) for run in (first, second)))
+    return little, first, second, {section.title: {row.what: row for row in section.rows} for section in found}
+
+
+def test_settings_that_differ_are_named_with_both_values_and_no_others(compared):
+    *_, told = compared
+    assert told["What they were told"] == {"policy.min_gopher_words": Row("policy.min_gopher_words", ("8", "130"))}
+
+
+def test_what_was_removed_stands_under_its_stage_and_reason(compared):
+    *_, told = compared
+    removed = told["Removed, by stage and reason"]
+    before, after = (int(count) for count in removed["select: quality:gopher words"].values)
+    assert before < after
+    kept = [int(count.replace(",", "")) for count in told["The corpus"]["Documents"].values]
+    assert kept == [len(PAGES)] * 2
+    for side in (0, 1):
+        lost = sum(int(row.values[side]) for name, row in removed.items() if not name.startswith("scrape"))
+        assert kept[side] - lost == int(told["The corpus"]["Packed"].values[side])
+
+
+def test_documents_of_one_run_alone_and_of_both_add_up(compared):
+    little, first, second, told = compared
+    corpus = told["The corpus"]
+    difference = little.asked("diff", first, second)
+    assert corpus["Only in this one"].values[0].endswith(f"in {difference['lost']['documents']} documents")
+    assert corpus["Only in this one"].values[1] == "nothing"
+    assert f"{difference['unchanged']['tokens']:,} tokens" in corpus["In both"].values[0]
+
+
+def test_shares_of_hosts_add_up_to_what_is_packed(little):
+    corpus = runs.corpus_of(little.store, runs.find_run(little.store, None, "pack"))
+    stats = corpus.artifacts["pack"].manifest["stats"]
+    for kind, found in shares(corpus).items():
+        assert sum(share.documents for share in found.values()) == sum(stats["documents"].values()), kind
+        # Each document is followed by an end-of-text, which belongs to nobody.
+        tokens = sum(stats["tokens"].values()) - sum(stats["documents"].values())
+        assert sum(share.tokens for share in found.values()) == tokens
+    assert list(shares(corpus)["license"]) == [""]
+
+
+def test_texts_that_both_hold_out_are_the_same_ones_and_no_more_than_asked(changed):  # noqa: F811
+    little, first, second = changed
+    both = [runs.find_run(little.store, run) for run in (first, second)]
+    texts = held_out_texts(little.store, *both, 100)
+    assert len(texts) > 1
+    assert set(texts) <= set(PAGES.values())
+    assert held_out_texts(little.store, *both, 1) == texts[:1]
+
+
+def test_a_terminal_of_80_columns_shows_all_of_it(changed, monkeypatch):  # noqa: F811
+    little, first, second = changed
+    monkeypatch.setenv("COLUMNS", "80")
+    told = little.command("compare", first, second)
+    assert max(map(len, told.splitlines())) <= 80
+    assert "policy.min_gopher_words" in told
+    assert "Neither was trained." in told
+
+
+def test_a_run_that_gc_collected_is_one_sentence(changed, capsys):  # noqa: F811
+    little, first, second = changed
+    upkeep.collect(little.store, dry_run=False)
+    little.command("compare", first, second, code=2)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"What pack gave in the run {first} is no longer in the store" in told
+
+
+def test_runs_without_models_say_so_and_a_folder_cannot_stand_beside_one(changed, tmp_path, capsys):  # noqa: F811
+    little, first, second = changed
+    little.command("compare", first, second)
+    assert f"{first} has no model that is still there" in capsys.readouterr().err
+    (tmp_path / "model").mkdir()
+    write_checkpoint(tmp_path / "model")
+    write_tokenizer(tmp_path / "model")
+    little.command("compare", first, str(tmp_path / "model"), code=2)
+    assert "is a run without a model, and the other is no run" in capsys.readouterr().err
+
+
+def test_a_config_means_its_newest_run(changed):  # noqa: F811
+    little, first, second = changed
+    assert second in little.command("compare", "little", first)
+
+
+def evaluated(folder, validation, tasks, sets="one"):
+    """A corpus of which only an evaluation is known."""
+    folder.mkdir()
+    (folder / "evaluation.json").write_text(json.dumps({"validation": validation, "tasks": tasks, "sets": {}}))
+    evaluation = Artifact("evaluate", "", "", folder, manifest={"inputs": {"sets": {"digest": sets}}})
+    return Corpus({"evaluate": evaluation, "pack": Artifact("pack", "", "", folder)}, ())
+
+
+def task(acc, low, high):
+    return {"yes.jsonl": {"acc": acc, "acc_interval": [low, high], "chance": 0.5}}
+
+
+def held_out(value, low, high, n_bytes=900):
+    return {"bits_per_byte": value, "bits_per_byte_interval": [low, high], "bytes": n_bytes}
+
+
+@pytest.mark.parametrize(
+    ("other", "sets", "verdicts"),
+    [
+        ((1.2, 1.1, 1.3), "one", ["+0.2000, intervals overlap", "+0.1000, intervals overlap"]),
+        ((1.4, 1.3, 1.5), "one", ["+0.4000, intervals apart", "+0.1000, intervals overlap"]),
+        ((1.4, 1.3, 1.5, 901), "two", ["other texts", "other items"]),
+    ],
+)
+def test_a_difference_is_called_what_it_is_worth(tmp_path, other, sets, verdicts):
+    a = evaluated(tmp_path / "a", held_out(1.0, 0.9, 1.15), task(0.5, 0.4, 0.6))
+    b = evaluated(tmp_path / "b", held_out(*other), task(0.6, 0.5, 0.7), sets)
+    assert [row.verdict for row in scores(a, b).rows if row.verdict] == verdicts
+
+
+def test_a_paired_difference_stands_among_the_scores():
+    paired = Row("bits per byte of 30 texts", ("1", "2"), "+1")
+    sections = with_paired([Section("The corpus", []), Section("What they score", [])], [paired])
+    assert [section.rows for section in sections] == [[], [paired]]
+
+
+def test_curves_share_their_axes_and_tell_losses_at_the_same_tokens(tmp_path):
+    both = []
+    for name, steps in (("a", 10), ("b", 5)):  # b ends within the third stretch
+        (tmp_path / name / "report").mkdir(parents=True)
+        lines = [f'{{"step": {n}, "loss": {8 - n / 2}, "tokens": {100 * n}}}' for n in range(1, steps + 1)]
+        lines += [f'{{"step": {steps}, "val_loss": 4.5, "final": true}}']
+        (tmp_path / name / "report" / "metrics.jsonl").write_text("\n".join(lines))
+        both.append(Corpus({"pretrain": Artifact("pretrain", "", "", tmp_path / name)}, ()))
+    found = curves(*both)
+    rows = {row.what: row.values for row in found.rows}
+    assert rows["after 400 tokens"] == ("6.2500", "6.2500")
+    assert rows["after 600 tokens"] == ("5.2500", "–")
+    assert rows["after 1k tokens"] == ("3.2500", "–")
+    assert rows["last held-out loss"] == ("4.5000", "4.5000")
+    a, b = (re.search(f'<polyline class="{name}" points="([^"]*)"', found.drawing)[1].split() for name in "ab")
+    assert a[:5] == b
