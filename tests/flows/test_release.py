@@ -143,11 +143,12 @@ def test_a_run_that_gc_collected_is_one_sentence_and_nothing_is_written(changed,
 
 
 def test_a_run_whose_log_has_no_settings_is_released_without_a_config(copied, tmp_path):
-    path = copied.store.root / "runs" / f"{runs.runs(copied.store)[0].id}.jsonl"
+    run = runs.runs(copied.store)[0].id
+    path = copied.store.root / "runs" / f"{run}.jsonl"
     lines = path.read_text().splitlines()
     start = {name: value for name, value in json.loads(lines[0]).items() if name != "settings"}
     path.write_text("\n".join([json.dumps(start), *lines[1:]]))
-    copied.command("export", "--release", str(tmp_path / "out"))
+    copied.command("export", "--release", str(tmp_path / "out"), "--run", run)
     assert not (tmp_path / "out/config.toml").exists()
     assert "does not tell its whole config" in (tmp_path / "out/DATASHEET.md").read_text()
 
