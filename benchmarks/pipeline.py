@@ -60,13 +60,13 @@ def measure(store: Path, start: float, end: float) -> dict[str, Any]:
             row["documents_s_core"] = manifest["rows"] / seconds
             row["mb_s_core"] = (html_bytes if event["stage"] in {"scrape", "extract"} else text_bytes) / 1e6 / seconds
         stages.append(row)
-    flow = next(row["at"] for row in log if row["event"] == "flow")
+    first = min(event["at"] - event["seconds"] for event in events)
     work = sum(event["work_seconds"] for event in events)
-    turning = end - flow
+    turning = end - first
     return {
         "stages": stages,
         "wall_s": end - start,
-        "startup_s": flow - start,
+        "startup_s": first - start,
         "work_s": work,
         "orchestration_s": turning - work,
         "orchestration_share": (turning - work) / turning,

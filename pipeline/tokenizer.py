@@ -44,7 +44,7 @@ _LONG_WHITESPACE = re.compile(rf"(?<!\s)\s{{{LONGEST_WHITESPACE + 1},}}")
 PATTERN_PROBE = "It's a mill, 1832!\r\n\t x_y\u00e9 \u77e5\u8b58 "
 """Text with borders of every kind, on which a pattern shows whether it matches without taking anything."""
 
-MEASURED_BYTES = 16_000_000
+MEASURED_BYTES = 2_000_000
 """How much text the reported bytes a token are measured on, at most."""
 
 BATCH_TEXTS = 1_000

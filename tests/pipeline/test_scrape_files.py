@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 from collections.abc import Iterator
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.crawl import given, given_rows
 from pipeline.crawl.seal import INDEX, PAGES
 from pipeline.crawl.warc import response_record, warcinfo_record
 from pipeline.documents import read_table
+from pipeline.engine.executor import Workers
 from pipeline.scrape import scrape
 from pipeline.sources import FileSource, given_files
 
@@ -264,3 +266,45 @@ def test_a_response_that_is_none_is_a_row_and_the_good_ones_around_it_are_read(
     outcomes = {row["url"]: row["outcome"] for row, _ in read_rows(file)}
     fine = {f"http://h.example/{n}": "stored" for n in range(3)}
     assert outcomes == fine | {"http://h.example/bad": outcome}
+
+
+def test_several_processes_read_files_into_the_same_snapshot_as_one(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    for number in range(4):
+        words = (" ".join(chance.choices(["mill", "grain", "stone", "water"], k=700)) for _ in range(600))
+        rows = ({"text": text, "url": f"http://h.example/{chance.randrange(1500)}"} for text in words)
+        (tmp_path / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = FileSource(name="given", paths=[f"{tmp_path}/*.jsonl"])
+    assert len(given.in_groups(given_files(source))) > 1
+    snapshots = []
+    with Workers(2) as workers:
+        for name, each in (("one", starmap), ("two", workers.each)):
+            (tmp_path / name).mkdir()
+            stats = scrape(source, tmp_path / name, tmp_path / f"{name}-work", each=each)
+            files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+            snapshots.append((stats, [(path.name, path.read_bytes()) for path in files]))
+        assert workers.started
+    assert snapshots[0] == snapshots[1]
+
+
+def test_a_file_that_another_process_cannot_understand_is_one_sentence(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_bytes(b"Text. " * given.GROUP_BYTES)
+    (tmp_path / "c.warc").write_bytes(b"no archive " * 1000)
+    source = FileSource(name="given", paths=[f"{tmp_path}/*.*"])
+    (tmp_path / "out").mkdir()
+    with Workers(2) as workers, pytest.raises(BadInput, match=r"c\.warc is not a WARC file"):
+        scrape(source, tmp_path / "out", tmp_path / "work", each=workers.each)
+
+
+def test_groups_hold_all_files_in_order_and_are_as_many_as_their_size_is_worth(tmp_path: Path) -> None:
+    sizes = [1, given.GROUP_BYTES, given.GROUP_BYTES, 0, 2 * given.GROUP_BYTES, 1]
+    for number, size in enumerate(sizes):
+        with (tmp_path / f"{number}").open("wb") as file:
+            file.truncate(size)
+    files = sorted(tmp_path.iterdir())
+    groups = given.in_groups(files)
+    assert [file for group in groups for file in group] == files
+    assert len(groups) > 2
+    assert given.in_groups(files[:1]) == [files[:1]]
+    assert given.in_groups([]) == []
