@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import compare, dag, evaluate, export, finetune, generate, inspection, interrupt, server
+from flows import compare, dag, doctor, evaluate, export, finetune, generate, inspection, interrupt, schedule, server
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.models import existing_store
@@ -122,6 +122,9 @@ def parser() -> Parser:
         command("export", export.run, "take the newest model or its corpus elsewhere", "gptmill export --hf my-model")
     )
     inspection.declare(command)
+    example = 'gptmill schedule -c configs/web.toml --cron "0 3 * * 1"'
+    schedule.arguments(command("schedule", schedule.run, "mill what is new, again and again", example))
+    doctor.arguments(command("doctor", doctor.run, "mend what killed runs left behind", "gptmill doctor --dry-run"))
     return top
 
 

@@ -130,9 +130,8 @@ def _purge(store: Store, number: int, stones: Tombstones, documents: list[Docume
 
 
 def _forget_reports(store: Store) -> None:
-    """Overwrite the excerpts that the embedded Prefect shows of duplicates, on disk too."""
-    path = store.root / "prefect" / "prefect.db"
-    if path.is_file():
+    """Overwrite the excerpts that Prefect's servers of this store show of duplicates, on disk too."""
+    for path in store.root.glob("*/prefect.db"):
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.execute("pragma secure_delete = on")
             for table in ("artifact", "artifact_collection"):
