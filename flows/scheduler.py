@@ -100,10 +100,10 @@ class Scheduler:
         """Until something may have happened."""
         until_due = POLL_SECONDS if due is None else (due - datetime.now(UTC)).total_seconds()
         seconds = max(min(POLL_SECONDS, until_due), 0.0)
-        if self._child is None:
-            time.sleep(seconds)
-        else:
+        if self._child is not None and self._child.code is None:
             self._child.wait(seconds)
+        else:
+            time.sleep(seconds)
 
     def _start_due(self, due: list[tuple[datetime, FlowRun]], now: datetime) -> None:
         """Start one of the runs that are due, or none; the others are skipped, and say why."""
@@ -139,7 +139,7 @@ class Scheduler:
             self._notify("failed", f"cannot start: {error}")
             return
         if self._client.set_flow_run_state(run.id, Pending()).status != SetStateStatus.ACCEPT:
-            self._say(f"The run of {_clock(due)} is held back by the server.")
+            self._say_once(f"The run of {_clock(due)} is held back by the server.")
             return
         self._child = Child(parameters, self._store, run.id, due)
         self._say(f"The run of {_clock(due)} starts, as process {self._child.pid}.")
