@@ -7,6 +7,7 @@ holder. Nor does half a crawl or half a training, on which the next run goes on.
 import argparse
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -52,9 +53,8 @@ def run(options: argparse.Namespace, display: Display) -> int:
         ]
         for line in told:
             print(line)  # noqa: T201  (the command's result)
-        for folder in sorted((store.root / "work").glob("*")):
-            size = f"{size_of(folder):,} bytes"
-            display.note(f"{store.relative(folder)}: {size} of work in its middle; the next run goes on there.")
+        for folder in _work(store, goes_on=True):
+            display.note(f"{store.relative(folder)}: {size_of(folder):,} bytes, on which the next run goes on.")
     display.note(f"{len(told)} {'thing' if len(told) == 1 else 'things'} {'to mend' if dry_run else 'mended'}.")
     return 0
 
@@ -97,13 +97,12 @@ def _killed_runs(store: Store, dry_run: bool) -> Iterator[str]:
             by_server.setdefault(flow["server"], []).append(UUID(flow["id"]))
     silent = set() if dry_run else {url for url, runs in by_server.items() if not _mark_crashed(store, url, runs)}
     for log, flow in killed.items():
-        if flow is not None and flow["server"] in silent:
-            yield f"Run {log.stem} was killed; {flow['server']}, which may say that it runs, does not answer: left so."
-            continue
         if not dry_run:
             with log.open("a", encoding="utf-8") as file:
                 file.write("\n" + json.dumps({"event": "end", "at": round(time.time(), 3), "status": "killed"}) + "\n")
-        yield f"Run {log.stem} was killed; {_done('marked so', dry_run)}."
+        unheard = flow is not None and flow["server"] in silent
+        but = f" {flow['server']} does not answer, and may still say that it runs." if flow and unheard else ""
+        yield f"Run {log.stem} was killed; {_done('marked so', dry_run)}.{but}"
 
 
 def _rows(log: Path) -> list[Row]:
@@ -148,12 +147,22 @@ def _crash(url: str, runs: list[UUID]) -> None:
 
 
 def _half_written(store: Store, dry_run: bool) -> Iterator[str]:
-    for folder in WRITTEN_IN:
-        for path in sorted(store.root.glob(folder + HALF_WRITTEN)):
+    for place in WRITTEN_IN:
+        for path in sorted(store.root.glob(place + HALF_WRITTEN)):
             if path.is_file():
                 if not dry_run:
                     path.unlink()
                 yield f"{store.relative(path)} is half-written; {_done('deleted', dry_run)}."
+    for folder in _work(store, goes_on=False):
+        if not dry_run:
+            shutil.rmtree(folder)
+        yield f"{store.relative(folder)} is half-done and would be begun anew; {_done('deleted', dry_run)}."
+
+
+def _work(store: Store, *, goes_on: bool) -> list[Path]:
+    """Folders of stages that were stopped in their middle: those that the next run goes on with, or the others."""
+    folders = sorted((store.root / "work").glob("*"))
+    return [folder for folder in folders if folder.name.startswith(purge.GOES_ON) == goes_on]
 
 
 def _half_purged(store: Store, dry_run: bool) -> Iterator[str]:

@@ -114,7 +114,7 @@ def _port(wanted: int | None) -> int:
     if _is_free(wanted or PORT):
         return wanted or PORT
     if wanted is not None:
-        raise BadInput(f"Port {wanted} is taken: give another --port.")
+        raise BadInput(f"Port {wanted} cannot be had: give another --port, or none.")
     return server.free_port()
 
 

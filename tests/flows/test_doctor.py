@@ -34,13 +34,14 @@ def test_a_killed_run_is_said_to_be_killed(copied):
     assert copied.command("doctor") == ""
 
 
-def test_a_killed_run_on_a_server_that_is_not_there_is_left_for_later(copied):
+def test_a_killed_run_on_a_server_that_is_not_there_is_told_with_that(copied):
     log = killed_run(copied.store)
     flow = {"event": "flow", "at": 2.0, "started": True, "id": "0" * 32, "server": "http://127.0.0.1:9/api"}
     log.write_text(log.read_text().splitlines()[0] + "\n" + json.dumps(flow) + "\n")
-    before = log.read_bytes()
-    assert "http://127.0.0.1:9/api, which may say that it runs, does not answer" in copied.command("doctor")
-    assert log.read_bytes() == before
+    told = (
+        f"Run {log.stem} was killed; marked so. http://127.0.0.1:9/api does not answer, and may still say that it runs."
+    )
+    assert copied.command("doctor") == f"{told}\n"
 
 
 def test_half_written_files_go_and_whole_ones_stay(copied):
@@ -77,10 +78,12 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(copied):
     assert copied.command("doctor") == would.replace("would be ", "")
 
 
-def test_work_that_the_next_run_goes_on_with_is_no_illness(copied):
-    (copied.store.root / "work" / "scrape-0").mkdir(parents=True)
-    assert copied.command("doctor") == ""
-    assert (copied.store.root / "work" / "scrape-0").is_dir()
+def test_work_that_the_next_run_goes_on_with_stays_and_other_work_goes(copied):
+    for name in ("scrape-0", "pretrain-1", "select-2", "ahead-3"):
+        (copied.store.root / "work" / name).mkdir(parents=True)
+    told = copied.command("doctor").splitlines()
+    assert [line.split()[0] for line in told] == ["work/ahead-3", "work/select-2"]
+    assert {folder.name for folder in (copied.store.root / "work").iterdir()} == {"scrape-0", "pretrain-1"}
 
 
 def test_a_store_in_use_is_left_alone(copied):
