@@ -61,6 +61,7 @@ def test_the_cron_line_runs_the_very_command_and_one_at_a_time(tmp_path):
     write = [shutil.which("python3"), "-c", "import os, sys; print(os.getcwd(), *sys.argv[1:])", "a b", "50%", "$HOME"]
     line = cron_line("0 3 * * 1", None, write, tmp_path, tmp_path / "a b%.toml")
     assert line.startswith("0 3 * * 1 ")
+    assert line.count("%") == line.count("\\%") > 0
     does = line.removeprefix("0 3 * * 1 ").replace("\\%", "%")
     done = subprocess.run(["sh", "-c", does], capture_output=True, text=True, check=True)
     assert done.stdout == f"{tmp_path} a b 50% $HOME\n"
