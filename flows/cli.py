@@ -12,7 +12,21 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import compare, estimate, evaluate, export, finetune, generate, inspection, promotion, refresh, refs, running
+from flows import (
+    compare,
+    doctor,
+    estimate,
+    evaluate,
+    export,
+    finetune,
+    generate,
+    inspection,
+    promotion,
+    refresh,
+    refs,
+    running,
+    schedule,
+)
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.models import existing_store
@@ -123,6 +137,9 @@ def parser() -> Parser:
         command("export", export.run, "take the latest model or its corpus elsewhere", "gptmill export --hf my-model")
     )
     inspection.declare(command)
+    example = 'gptmill schedule -c configs/web.toml --cron "0 3 * * 1"'
+    schedule.arguments(command("schedule", schedule.run, "mill what is new, again and again", example))
+    doctor.arguments(command("doctor", doctor.run, "mend what killed runs left behind", "gptmill doctor --dry-run"))
     return top
 
 

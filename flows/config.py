@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
+from flows.notify import NotifyConfig
 from model.config import EvaluateConfig, PretrainConfig
 from pipeline.config import BadInput, Config, execution
 from pipeline.contamination import ContaminationConfig
@@ -77,6 +78,8 @@ class MillConfig(Config):
     """How the corpus and the model are kept fresh."""
     workers: WorkersConfig = WorkersConfig()
     """Who does the shards; never part of a key."""
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told of what; never part of a key."""
 
     @model_validator(mode="after")
     def _bands_fit(self) -> "MillConfig":

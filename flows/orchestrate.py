@@ -5,6 +5,7 @@ Our store alone decides what is up to date. A stage's task uses no Prefect cache
 that signals and interrupts reach the work; every state is looked at.
 """
 
+import os
 import sys
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from flows import dag, promotion
 from flows.plan import Pending
+from flows.server import configured
 from flows.session import Session
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine.hashes import Files
@@ -24,6 +26,8 @@ from pipeline.report import summary
 DRAIN_SECONDS = 10.0
 """How long a run without a server waits at its end for its records to be written."""
 RETRY_DELAY_SECONDS = 5.0
+FLOW_RUN = "GPTMILL_FLOW_RUN"
+"""Environment variable with the id of a flow run on the configured server: the run is that one, and makes no other."""
 
 
 def run_flow(session: Session, *, served: bool) -> None:
@@ -37,8 +41,8 @@ def run_flow(session: Session, *, served: bool) -> None:
 
     @flow(name="gptmill", flow_run_name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}", persist_result=False)
     def gptmill(config: str, store: str) -> dict[str, Any]:  # noqa: ARG001  (shown as the run's parameters)
-        session.log("flow", started=True)
         flow_runs.append(str(runtime.flow_run.id))
+        session.log("flow", started=True, id=flow_runs[-1], server=configured() if served else None)
         dag.mill(_Step(session), session.mill.config, session.mill)
         if promotion.is_asked(session):
             _promotion_task(session)(return_state=True).result(raise_on_failure=True)
@@ -50,7 +54,7 @@ def run_flow(session: Session, *, served: bool) -> None:
     settings = {} if served else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings):
         try:
-            gptmill(name, str(session.mill.store.root))
+            _as_scheduled(gptmill, {"config": name, "store": str(session.mill.store.root)})
             session.log("flow", ended=True)
         except httpx.HTTPError as error:
             problem = f"Prefect's server stopped answering ({error}). What is done is kept: run again."
@@ -59,6 +63,19 @@ def run_flow(session: Session, *, served: bool) -> None:
             # An interrupted run is not kept waiting for its records.
             if not served and not isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 _drain(session, flow_runs)
+
+
+def _as_scheduled(flow: Any, parameters: dict[str, str]) -> None:
+    """Run the flow, as the flow run that a schedule made where there is one."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow as continue_flow
+
+    if FLOW_RUN not in os.environ:
+        flow(**parameters)
+        return
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(UUID(os.environ[FLOW_RUN]))
+    continue_flow(flow, flow_run=flow_run, parameters=parameters)
 
 
 class _Step:

@@ -40,6 +40,13 @@ ENVIRONMENT = {
     "PREFECT_CLIENT_MAX_RETRIES": "2",
     "PREFECT_CLI_PROMPT": "false",
 }
+EMBEDDED = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # no run of ours has any
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
+"""A server that only writes down what one run does."""
 
 SERVE = "import gc; gc.set_threshold(50_000); import uvicorn; uvicorn.main()"
 """The server as a command: what it imports stays, and looking for garbage there takes a fifth of its start."""
@@ -58,49 +65,49 @@ def at_hand(store: Path, meanwhile: Callable[[Callable[[], bool]], None]) -> Ite
     """
     url = configured()
     if url is not None:
-        os.environ.setdefault("DO_NOT_TRACK", "1")
-        if not _answers(url):
-            raise BadInput(f"PREFECT_API_URL {url} cannot be reached: start that server, or unset the variable.")
+        refuse_unreachable(url)
         yield True
         return
     home = store / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(home).free < DATABASE_BYTES:
-        raise OSError(ENOSPC, os.strerror(ENOSPC), str(home))
-    port = _free_port()
+    settle(home)
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    # Settings of the user's profiles and of the current folder must not change what an embedded run does.
-    settings = {**ENVIRONMENT, "PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
-    os.environ.update(settings)
     made_new = prefect_database.begin(home)
-    process = _start(home, port)
+    process = start(home, port, EMBEDDED)
     os.environ["PREFECT_API_URL"] = url
     try:
         import prefect.main  # noqa: F401  (takes seconds too)
 
-        meanwhile(lambda: process.poll() is None and not _answers(url))
-        _wait(process, url, home / "server.log")
+        meanwhile(lambda: process.poll() is None and not answers(url))
+        wait(process, url, home / "server.log")
         if made_new:
             prefect_database.keep(home)
         yield False
     finally:
         del os.environ["PREFECT_API_URL"]
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
-def _start(home: Path, port: int) -> "subprocess.Popen[bytes]":
+def refuse_unreachable(url: str) -> None:
+    """BadInput where the configured server does not answer."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if not answers(url):
+        raise BadInput(f"PREFECT_API_URL {url} cannot be reached: start that server, or unset the variable.")
+
+
+def settle(home: Path) -> None:
+    """Make a folder the home of this process's Prefect."""
+    home.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(home).free < DATABASE_BYTES:
+        raise OSError(ENOSPC, os.strerror(ENOSPC), str(home))
+    # Settings of the user's profiles and of the current folder must not change what an embedded run does.
+    settings = {**ENVIRONMENT, "PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(home / "profiles.toml")}
+    os.environ.update(settings)
+
+
+def start(home: Path, port: int, own: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a server with settings of its own; it ends with this process."""
     app = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    own = {
-        "PREFECT_UI_ENABLED": "0",
-        "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",  # no run of ours has any
-        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
-    }
     with (home / "server.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-c", SERVE, *app, "--log-level", "error", "--lifespan", "on"],
@@ -114,15 +121,27 @@ def _start(home: Path, port: int) -> "subprocess.Popen[bytes]":
         )
 
 
-def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a server, at first kindly."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    """Return as soon as a started server answers; StageFailed where it does not."""
     end = time.monotonic() + START_SECONDS
-    while not _answers(url):
+    while not answers(url):
         if process.poll() is not None or time.monotonic() > end:
             raise StageFailed(f"Prefect's embedded server did not start; {log} says why. What is done is kept.")
         time.sleep(0.1)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a Prefect server is there."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=PROBE_SECONDS) as answer:  # noqa: S310  (http, by us)
             return bool(answer.status == 200)
@@ -130,7 +149,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

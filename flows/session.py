@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from flows import dag, interrupt, refs, stages
+from flows import dag, interrupt, notify, refs, stages
 from flows.ahead import Ahead
 from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
@@ -104,6 +104,9 @@ class Session:
             refs.end_refresh(self.mill.store, self.mill.config.name)
         told = {} if error is None else {"error": str(error), "traceback": "".join(traceback.format_exception(error))}
         self.log("end", status="done" if error is None else "failed", seconds=time.time() - self._start, **told)
+        if kind is not KeyboardInterrupt:
+            for problem in notify.tell_of_run(self.mill.config.notify, self.mill.config.name, self.log_path):
+                self.display.note(problem)
 
     def log(self, event: str, **facts: Any) -> None:
         """Add a line to the run's log."""

@@ -44,12 +44,20 @@ def using_store(root: Path) -> Iterator[None]:
 @contextmanager
 def owning_store(root: Path) -> Iterator[None]:
     """Be alone in the store, or refuse with BadInput while a run uses it."""
-    handle = _open(root / "locks" / "store.lock")
+    problem = f"A run is using the store {root}: wait for its end and try again."
+    with held_or_refused(root / "locks" / "store.lock", problem):
+        yield
+
+
+@contextmanager
+def held_or_refused(path: Path, problem: str) -> Iterator[None]:
+    """Hold the lock file exclusively, or refuse with BadInput where somebody else has it."""
+    handle = _open(path)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BadInput(f"A run is using the store {root}: wait for its end and try again.") from error
+            raise BadInput(problem) from error
         yield
     finally:
         os.close(handle)

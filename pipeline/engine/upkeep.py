@@ -60,9 +60,9 @@ def collect(store: Store, *, dry_run: bool) -> list[tuple[Path, int]]:
         for kind in ("artifacts", "shards"):
             for folder in sorted((store.root / kind).glob("*/*")):
                 if folder not in keep:
-                    garbage.append((folder, _size(folder)))
+                    garbage.append((folder, size_of(folder)))
         for folder in [*sorted((store.root / "aside").glob("*/*")), *sorted((store.root / "work").glob("*"))]:
-            garbage.append((folder, _size(folder)))
+            garbage.append((folder, size_of(folder)))
         if not dry_run:
             for folder, _ in garbage:
                 shutil.rmtree(folder)
@@ -87,5 +87,6 @@ def _reachable(store: Store) -> set[Path]:
     return keep
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
