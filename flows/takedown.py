@@ -37,6 +37,9 @@ Row = dict[str, Any]
 NAMED_DOCUMENTS = 10
 """Documents, and checkpoints, that are named; `--json` has all."""
 
+BUSY_SECONDS = 60.0
+"""A schedule's server may be writing."""
+
 FORGOTTEN = json.dumps("What this report showed was purged.")
 
 
@@ -132,7 +135,7 @@ def _purge(store: Store, number: int, stones: Tombstones, documents: list[Docume
 def _forget_reports(store: Store) -> None:
     """Overwrite the excerpts that Prefect's servers of this store show of duplicates, on disk too."""
     for path in store.root.glob("*/prefect.db"):
-        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as database:
             database.execute("pragma secure_delete = on")
             for table in ("artifact", "artifact_collection"):
                 database.execute(f"update {table} set data = ? where key = 'deduplicate'", (FORGOTTEN,))  # noqa: S608

@@ -43,15 +43,14 @@ class Schedule:
     def deployment(self) -> str:
         return self.hears(r"/deployments/deployment/(\S+)").group(1)
 
-    def post(self, path: str, **body):
-        request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+    def post(self, path: str, method: str = "POST", **body):
+        content = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), content, method=method)
 
         def answered():
             try:
                 with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
-                    return [json.loads(answer.read())]
+                    return [json.loads(answer.read() or b"null")]
             except urllib.error.HTTPError as error:
                 if error.code != 503:  # its database is busy
                     raise

@@ -26,9 +26,9 @@ def idle(milled, tmp_path_factory):
     """A schedule with a server of its own, on which nothing falls due but what a test asks for."""
     folder = tmp_path_factory.mktemp("idle")
     schedule = Schedule(milled.copy(folder), folder, "--cron", SELDOM)
+    schedule.deployment()  # its server is there
     yield schedule
-    if schedule.process.poll() is None:
-        schedule.stop(signal.SIGKILL)
+    schedule.stop(signal.SIGKILL)
 
 
 def test_a_person_sees_the_graph_the_cached_badges_and_the_reports(idle, tmp_path):
@@ -86,6 +86,34 @@ def test_a_run_that_is_cancelled_ends_and_its_children_with_it(idle):
     assert subprocess.run(["pgrep", "-g", str(idle.child())], capture_output=True, check=False).stdout == b""
 
 
+def named(name, milled, folder, more=""):
+    """The milled config under another name, with a store of its own."""
+    (folder / f"{name}.toml").write_text(milled.config.read_text() + more)
+    return MillCommand(folder / f"{name}.toml", milled.copy(folder).store)
+
+
+def test_a_schedule_whose_process_was_killed_marks_its_run_crashed_when_it_comes_back(idle, milled, tmp_path):
+    """Without its schedule a run ends too: the kernel sees to it."""
+    schedule = Schedule(named("mortal", milled, tmp_path), tmp_path, "--cron", SELDOM, url=idle.url)
+    run = schedule.ask(force="evaluate")
+    until(lambda: schedule.state(run)[0] == "RUNNING", schedule.said)
+    schedule.stop(signal.SIGKILL)
+    assert schedule.state(run)[0] == "RUNNING"
+    again = Schedule(schedule.mill, tmp_path, "--cron", SELDOM, url=idle.url)
+    again.hears("was left running by a process that is gone: it is marked crashed")
+    assert again.ends(run)[0] == "CRASHED"
+    assert again.stop(signal.SIGTERM) == 0
+
+
+def test_a_schedule_that_is_paused_in_the_ui_says_so_and_one_that_is_deleted_ends(idle, milled, tmp_path):
+    schedule = Schedule(named("unwanted", milled, tmp_path), tmp_path, "--cron", SELDOM, url=idle.url)
+    schedule.post(f"/deployments/{schedule.deployment()}/pause_deployment")
+    schedule.hears("The schedule is paused on the server: nothing is due")
+    schedule.post(f"/deployments/{schedule.deployment()}", method="DELETE")
+    assert schedule.process.wait(timeout=60) == 1
+    assert schedule.said().endswith("gptmill: The schedule was deleted on the server: nothing more would ever run.\n")
+
+
 @pytest.fixture(scope="module")
 def webhook():
     """A receiver's address, and the notices that it got."""
@@ -97,13 +125,10 @@ def webhook():
 def ticking(idle, milled, webhook, tmp_path_factory):
     """Another config's schedule on the same server, which ticks every three seconds."""
     folder = tmp_path_factory.mktemp("ticking")
-    (folder / "ticking.toml").write_text(f'{milled.config.read_text()}\n[notify]\nwebhook = "{webhook[0]}"\n')
-    copy = milled.copy(folder)
-    mill = MillCommand(folder / "ticking.toml", copy.store)
+    mill = named("ticking", milled, folder, f'\n[notify]\nwebhook = "{webhook[0]}"\n')
     schedule = Schedule(mill, folder, "--cron", EVERY_THREE_SECONDS, "--catchup", "skip", url=idle.url)
     yield schedule
-    if schedule.process.poll() is None:
-        schedule.stop(signal.SIGKILL)
+    schedule.stop(signal.SIGKILL)
 
 
 def test_a_tick_starts_a_run_and_later_ticks_are_skipped_until_it_ends(ticking):
@@ -115,14 +140,15 @@ def test_a_tick_starts_a_run_and_later_ticks_are_skipped_until_it_ends(ticking):
 
 
 def test_a_killed_run_is_marked_crashed_with_its_tasks_and_the_next_one_goes_on(ticking, webhook):
-    (run,) = ticking.runs("PENDING", "RUNNING")
+    (run,) = until(lambda: ticking.runs("RUNNING"), ticking.said)
     until(lambda: "Running" in ticking.tasks(run["id"]).values(), ticking.said)
+    started = ticking.said().count("starts, as process")
     os.kill(ticking.child(), signal.SIGKILL)
     ticking.hears(r"was killed after .* \(signal 9\)\. The next one goes on there\.")
     assert ticking.ends(run["id"])[0] == "CRASHED"
     assert "Running" not in ticking.tasks(run["id"]).values()
     assert [(notice["event"], notice["config"]) for notice in webhook[1]] == [("crashed", "ticking")]
-    ticking.hears(r"starts, as process \d+", times=2)
+    ticking.hears(r"starts, as process \d+", times=started + 1)
 
 
 def test_skip_catches_up_on_nothing(ticking):
@@ -133,18 +159,6 @@ def test_skip_catches_up_on_nothing(ticking):
 def test_two_schedules_of_one_config_are_refused(ticking):
     told = ticking.mill("schedule", "-c", str(ticking.mill.config), "--cron", SELDOM, code=2)
     assert "A schedule of ticking is running on the store" in told.stderr
-
-
-def test_a_schedule_whose_process_was_killed_marks_its_run_crashed_when_it_comes_back(ticking, tmp_path):
-    """Without its schedule a run ends too: the kernel sees to it."""
-    until(lambda: ticking.runs("RUNNING"), ticking.said)
-    (run,) = ticking.runs("RUNNING")
-    ticking.stop(signal.SIGKILL)
-    assert ticking.state(run["id"])[0] == "RUNNING"
-    again = Schedule(ticking.mill, tmp_path, "--cron", SELDOM, url=ticking.url)
-    again.hears("was left running by a process that is gone: it is marked crashed")
-    assert again.ends(run["id"])[0] == "CRASHED"
-    assert again.stop(signal.SIGTERM) == 0
 
 
 def test_sigterm_ends_the_schedule_its_server_and_its_run_and_leaves_nobody_behind(idle):
