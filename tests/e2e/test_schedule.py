@@ -26,6 +26,7 @@ def idle(milled, tmp_path_factory):
     """A schedule with a server of its own, on which nothing falls due but what a test asks for."""
     folder = tmp_path_factory.mktemp("idle")
     schedule = Schedule(milled.copy(folder), folder, "--cron", SELDOM)
+    schedule.deployment()  # its server is there
     yield schedule
     schedule.stop(signal.SIGKILL)
 
@@ -85,17 +86,39 @@ def test_a_run_that_is_cancelled_ends_and_its_children_with_it(idle):
     assert subprocess.run(["pgrep", "-g", str(idle.child())], capture_output=True, check=False).stdout == b""
 
 
+def named(name, milled, folder, more=""):
+    """The milled config under another name, with a store of its own."""
+    (folder / f"{name}.toml").write_text(milled.config.read_text() + more)
+    return MillCommand(folder / f"{name}.toml", milled.copy(folder).store)
+
+
+def test_a_schedule_whose_process_was_killed_marks_its_run_crashed_when_it_comes_back(idle, milled, tmp_path):
+    """Without its schedule a run ends too: the kernel sees to it."""
+    schedule = Schedule(named("mortal", milled, tmp_path), tmp_path, "--cron", SELDOM, url=idle.url)
+    run = schedule.ask(force="evaluate")
+    until(lambda: schedule.state(run)[0] == "RUNNING", schedule.said)
+    schedule.stop(signal.SIGKILL)
+    assert schedule.state(run)[0] == "RUNNING"
+    again = Schedule(schedule.mill, tmp_path, "--cron", SELDOM, url=idle.url)
+    again.hears("was left running by a process that is gone: it is marked crashed")
+    assert again.ends(run)[0] == "CRASHED"
+    assert again.stop(signal.SIGTERM) == 0
+
+
+def test_a_schedule_that_is_paused_in_the_ui_says_so_and_one_that_is_deleted_ends(idle, milled, tmp_path):
+    schedule = Schedule(named("unwanted", milled, tmp_path), tmp_path, "--cron", SELDOM, url=idle.url)
+    schedule.post(f"/deployments/{schedule.deployment()}/pause_deployment")
+    schedule.hears("The schedule is paused on the server: nothing is due")
+    schedule.post(f"/deployments/{schedule.deployment()}", method="DELETE")
+    assert schedule.process.wait(timeout=60) == 1
+    assert schedule.said().endswith("gptmill: The schedule was deleted on the server: nothing more would ever run.\n")
+
+
 @pytest.fixture(scope="module")
 def webhook():
     """A receiver's address, and the notices that it got."""
     with receiver() as it:
         yield it
-
-
-def named(name, milled, folder, more=""):
-    """The milled config under another name, with a store of its own."""
-    (folder / f"{name}.toml").write_text(milled.config.read_text() + more)
-    return MillCommand(folder / f"{name}.toml", milled.copy(folder).store)
 
 
 @pytest.fixture(scope="module")
@@ -136,28 +159,6 @@ def test_skip_catches_up_on_nothing(ticking):
 def test_two_schedules_of_one_config_are_refused(ticking):
     told = ticking.mill("schedule", "-c", str(ticking.mill.config), "--cron", SELDOM, code=2)
     assert "A schedule of ticking is running on the store" in told.stderr
-
-
-def test_a_schedule_whose_process_was_killed_marks_its_run_crashed_when_it_comes_back(idle, milled, tmp_path):
-    """Without its schedule a run ends too: the kernel sees to it."""
-    schedule = Schedule(named("mortal", milled, tmp_path), tmp_path, "--cron", SELDOM, url=idle.url)
-    run = schedule.ask(force="evaluate")
-    until(lambda: schedule.state(run)[0] == "RUNNING", schedule.said)
-    schedule.stop(signal.SIGKILL)
-    assert schedule.state(run)[0] == "RUNNING"
-    again = Schedule(schedule.mill, tmp_path, "--cron", SELDOM, url=idle.url)
-    again.hears("was left running by a process that is gone: it is marked crashed")
-    assert again.ends(run)[0] == "CRASHED"
-    assert again.stop(signal.SIGTERM) == 0
-
-
-def test_a_schedule_that_is_paused_in_the_ui_says_so_and_one_that_is_deleted_ends(idle, milled, tmp_path):
-    schedule = Schedule(named("unwanted", milled, tmp_path), tmp_path, "--cron", SELDOM, url=idle.url)
-    schedule.post(f"/deployments/{schedule.deployment()}/pause_deployment")
-    schedule.hears("The schedule is paused on the server: nothing is due")
-    schedule.post(f"/deployments/{schedule.deployment()}", method="DELETE")
-    assert schedule.process.wait(timeout=60) == 1
-    assert schedule.said().endswith("gptmill: The schedule was deleted on the server: nothing more would ever run.\n")
 
 
 def test_sigterm_ends_the_schedule_its_server_and_its_run_and_leaves_nobody_behind(idle):
