@@ -12,26 +12,15 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import (
-    compare,
-    doctor,
-    estimate,
-    evaluate,
-    export,
-    finetune,
-    generate,
-    inspection,
-    promotion,
-    refresh,
-    refs,
-    running,
-    schedule,
-)
+from flows import estimate, promotion, refs, running
+from flows.commands import doctor, evaluate, export, finetune, generate, inspection, refresh
+from flows.comparison import compare
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.models import existing_store
 from flows.options import with_config, with_selection, with_store
 from flows.plan import plan, refuse_unknown_stage
+from flows.schedule import schedule
 from flows.session import Selection
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine import resolve, upkeep

@@ -1,13 +1,18 @@
 """Which model a command means: a folder, the promoted one of a config, or whichever was promoted last."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flows.config import load_config
+from flows.display import Bar
 from flows.refs import LATEST, References, last_model, promoted
 from flows.runs import find_run
 from pipeline.config import BadInput
 from pipeline.engine.store import Store, read_manifest
+
+if TYPE_CHECKING:
+    from model.config import EvaluateConfig
+    from model.evaluate import Judge
 
 
 class Model(NamedTuple):
@@ -95,3 +100,13 @@ def trained(store: Store, name: str, stages: References) -> Model:
     made_from = (store.manifest("pretrain", key) or {}).get("inputs", {})
     tokenizer = made_from.get("tokenizer", stages["tokenizer"])
     return Model(name, store.artifact_folder("pretrain", key), store.artifact_folder("tokenizer", tokenizer["key"]))
+
+
+def judge_of(chosen: Model, config: "EvaluateConfig", bar: Bar) -> "Judge":
+    """A model ready to be scored; raises `TrainingError` where it cannot be loaded."""
+    from model.evaluate import Judge
+    from model.folder import open_folder
+    from model.training.hardware import choose_device
+
+    model, encoding = open_folder(chosen.folder, chosen.tokenizer)
+    return Judge(model.to(choose_device(config.device)).eval(), encoding, config, bar)

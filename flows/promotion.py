@@ -18,7 +18,7 @@ from pyarrow import ArrowInvalid
 from flows import options as kinds
 from flows import refs
 from flows.display import Bar, Display
-from flows.models import existing_store, trained
+from flows.models import existing_store, judge_of, trained
 from flows.refs import References, Row
 from flows.runs import Run, artifacts, find_run
 from pipeline import held_out
@@ -161,7 +161,6 @@ def _scores(
     store: Store, stages: References, texts: dict[str, list[str]], config: "MillConfig", bar: Bar
 ) -> dict[str, Row]:
     """Bits per byte of one model on each set, in ids of its own tokenizer."""
-    from flows.evaluate import judge_of
     from model.config import TrainingError
     from model.evaluation.documents import documents_score
     from model.training.hardware import reproducible, use_threads

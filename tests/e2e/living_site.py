@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows import cli, dag, promotion
+from flows.commands.refresh import begin_anew, begin_refresh
 from flows.config import load_config
 from flows.display import Display
 from flows.plan import Mill
-from flows.refresh import begin_anew, begin_refresh
 from flows.runs import runs
 from flows.session import Selection, Session
 from pipeline.documents import read_table

@@ -7,10 +7,10 @@ import sqlite3
 import pytest
 
 from flows import refs
+from flows.commands.refresh import begin_refresh
 from flows.display import Display
 from flows.models import model_named
 from flows.plan import plan
-from flows.refresh import begin_refresh
 from pipeline.config import BadInput, StageFailed
 from pipeline.documents import read_table
 from pipeline.engine.store import read_object

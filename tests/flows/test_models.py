@@ -7,7 +7,7 @@ import pytest
 from flows.models import model_in, model_named
 from pipeline.config import BadInput
 from pipeline.engine.store import describe_files
-from tests.flows.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
+from tests.flows.commands.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import options as kinds
-from flows.display import Bar, Display
-from flows.models import Model, model_named
+from flows.display import Display
+from flows.models import judge_of, model_named
 from pipeline.config import BadInput
 
 if TYPE_CHECKING:
-    from model.config import EvaluateConfig
     from model.evaluate import Judge
 
 
@@ -74,16 +73,6 @@ def run(options: argparse.Namespace, display: Display) -> int:
     else:
         Console(highlight=False).print(_table(figures(found)))
     return 0
-
-
-def judge_of(chosen: Model, config: "EvaluateConfig", bar: Bar) -> "Judge":
-    """A model ready to be scored; raises `TrainingError` where it cannot be loaded."""
-    from model.evaluate import Judge
-    from model.folder import open_folder
-    from model.training.hardware import choose_device
-
-    model, encoding = open_folder(chosen.folder, chosen.tokenizer)
-    return Judge(model.to(choose_device(config.device)).eval(), encoding, config, bar)
 
 
 def scores(judge: "Judge", contents: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flows.comparison import UNKNOWN, Row, Sample, Section, Written
+from flows.commands.evaluate import figures, scores, shown
+from flows.comparison.layout import UNKNOWN, Row, Sample, Section, Written
 from flows.display import Bar
-from flows.evaluate import figures, judge_of, scores, shown
-from flows.models import Model
+from flows.models import Model, judge_of
 
 if TYPE_CHECKING:
     from model.evaluate import Judge

@@ -6,15 +6,15 @@ import re
 import pytest
 
 from flows import runs
-from flows.compare_runs import compare_runs, held_out_texts
-from flows.compare_scores import curves, scores, with_paired
-from flows.comparison import Row, Section
+from flows.comparison.layout import Row, Section
+from flows.comparison.runs import compare_runs, held_out_texts
+from flows.comparison.scores import curves, scores, with_paired
 from pipeline.corpus import Corpus
 from pipeline.engine import upkeep
 from pipeline.engine.store import Artifact
 from pipeline.shares import shares
+from tests.flows.commands.test_export import write_checkpoint, write_tokenizer
 from tests.flows.conftest import PAGES
-from tests.flows.test_export import write_checkpoint, write_tokenizer
 from tests.flows.test_runs import changed  # noqa: F401
 
 

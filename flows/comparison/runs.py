@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from flows import stages
-from flows.compare_scores import curves, scores
-from flows.comparison import UNKNOWN, Row, Section
-from flows.diff import SECTIONS
+from flows.comparison.diff import SECTIONS
+from flows.comparison.layout import UNKNOWN, Row, Section
+from flows.comparison.scores import curves, scores
 from flows.runs import Run, artifacts, corpus_of, manifests
 from pipeline import diff as comparing
 from pipeline.corpus import PACKED, Corpus

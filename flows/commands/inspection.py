@@ -81,27 +81,27 @@ def _with_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _trace(options: argparse.Namespace, _display: Display) -> int:
-    from flows.trace import NOT_FOUND, trace
+    from flows.commands.trace import NOT_FOUND, trace
 
     return 0 if trace(existing_store(options.store), options) else NOT_FOUND
 
 
 def _takedown(options: argparse.Namespace, display: Display) -> int:
-    from flows.takedown import takedown
+    from flows.commands.takedown import takedown
 
     takedown(existing_store(options.store), options, display)
     return 0
 
 
 def _corpus(options: argparse.Namespace, display: Display) -> int:
-    from flows.corpus import corpus
+    from flows.commands.corpus import corpus
 
     corpus(existing_store(options.store), options, display)
     return 0
 
 
 def _diff(options: argparse.Namespace, _display: Display) -> int:
-    from flows.diff import diff
+    from flows.comparison.diff import diff
 
     diff(existing_store(options.store), options)
     return 0

@@ -6,7 +6,7 @@ import torch
 from flows.cli import main
 from model.presets import GPT2
 from model.training import checkpoint
-from tests.flows.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
+from tests.flows.commands.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
 
 OPTIONS = ("--seed", "3", "--max-tokens", "12")
 

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from flows.commands.evaluate import Figure, figures
+from flows.comparison.diff import SECTIONS
 from flows.config import MillConfig
-from flows.diff import SECTIONS
 from flows.display import printable
-from flows.evaluate import Figure, figures
 from flows.runs import Run, as_json, corpus_of, manifests
 from pipeline.config import identity
 from pipeline.corpus import PACKED, Corpus

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from rich.console import Console
 
 from flows import options as kinds
-from flows.compare_models import Asked, Turn, compare_models
-from flows.compare_runs import compare_runs, held_out_texts
-from flows.compare_scores import with_paired
-from flows.comparison import Comparison, Row, Sample, Section, page, tables
+from flows.comparison.layout import Comparison, Row, Sample, Section, page, tables
+from flows.comparison.models import Asked, Turn, compare_models
+from flows.comparison.runs import compare_runs, held_out_texts
+from flows.comparison.scores import with_paired
 from flows.display import Display
 from flows.models import Model, configs, existing_store, model_named
 from flows.refs import LATEST

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from flows import options as kinds
+from flows.commands.export import refuse_filled
 from flows.display import Display
-from flows.export import refuse_filled
 from flows.models import model_named
 from flows.refs import LATEST
 from pipeline.config import BadInput, StageFailed

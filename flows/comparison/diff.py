@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flows import stages
-from flows.compare_scores import scores
+from flows.comparison.scores import scores
 from flows.display import printable
 from flows.runs import Run, artifacts, corpus_of, find_run, runs
 from pipeline import diff as comparing

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from flows.cron import DAYS, FIELDS, allowed_values
+from flows.schedule.cron import DAYS, FIELDS, allowed_values
 from pipeline.config import BadInput
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from flows import refs
+from flows.commands.trace import is_doc_id
 from flows.display import Display, printable
 from flows.runs import Run, runs
 from flows.server import configured
-from flows.trace import is_doc_id
 from pipeline import held_out
 from pipeline.config import BadInput
 from pipeline.crawl.urls import canonical_url

@@ -137,7 +137,7 @@ def _crash(url: str, runs: list[UUID]) -> None:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.states import Crashed
 
-    from flows.deployment import end, state_of
+    from flows.schedule.deployment import end, state_of
 
     with SyncPrefectClient(url) as client:
         for run in runs:

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, display: Display) -> int:
     if options.checkpoint:
         facts = to_hugging_face(model_in(options.checkpoint, options.store, options.config), folder)
     elif options.release:
-        from flows.release import chosen_run, to_release
+        from flows.commands.release import chosen_run, to_release
 
         store = existing_store(options.store)
         facts = to_release(store, chosen_run(store, options.run, options.config), folder)

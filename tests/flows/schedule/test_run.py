@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flows import cli, refresh
-from flows.scheduled_run import Parameters, command, gptmill
+from flows import cli
+from flows.commands import refresh
+from flows.schedule.run import Parameters, command, gptmill
 
 
 def parsed(**parameters):

@@ -8,11 +8,11 @@ import torch
 from markupsafe import escape
 
 from flows.cli import main
-from flows.compare_models import Asked, _paired, compare_models
+from flows.comparison.models import Asked, _paired, compare_models
 from flows.models import model_in
 from model.folder import open_folder
 from model.presets import GPT2
-from tests.flows.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
+from tests.flows.commands.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 
-from flows.scheduled_run import Parameters
+from flows.schedule.run import Parameters
 from pipeline.config import BadInput
 
 FLOW = "gptmill"

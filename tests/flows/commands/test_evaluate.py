@@ -14,7 +14,7 @@ from model.evaluate import Judge
 from model.folder import open_folder
 from model.huggingface.tokenizer import export_tokenizer
 from model.training import checkpoint
-from tests.flows.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
+from tests.flows.commands.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
 
 TEXT = "The mill turns, é, and grinds <|endoftext|> to flour. " * 20
 CONTEXT = 32

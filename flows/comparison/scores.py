@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flows.comparison import UNKNOWN, Row, Section
-from flows.evaluate import Figure, figures, shown
+from flows.commands.evaluate import Figure, figures, shown
+from flows.comparison.layout import UNKNOWN, Row, Section
 from pipeline.charts import Point, loss_curves, short, ticks
 from pipeline.corpus import PACKED, Corpus
 from pipeline.documents import read_table

@@ -19,13 +19,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending
 from pydantic import ValidationError
 
-from flows import deployment as on_server
 from flows import interrupt, notify
-from flows.child import Child
 from flows.config import MillConfig, load_config
 from flows.display import Display
-from flows.schedule_server import ConfiguredServer, OwnServer
-from flows.scheduled_run import Parameters
+from flows.schedule import deployment as on_server
+from flows.schedule.child import Child
+from flows.schedule.run import Parameters
+from flows.schedule.server import ConfiguredServer, OwnServer
 from pipeline.config import BadInput, StageFailed
 
 POLL_SECONDS = 5.0

@@ -6,13 +6,14 @@ import socket
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from flows import interrupt, timers
+from flows import interrupt
 from flows.config import MillConfig, load_config
-from flows.cron import allowed_values
 from flows.display import Display
 from flows.options import count, positive, with_config, with_store
-from flows.schedule_server import ConfiguredServer, OwnServer, server_of
-from flows.scheduled_run import Parameters, command
+from flows.schedule import timers
+from flows.schedule.cron import allowed_values
+from flows.schedule.run import Parameters, command
+from flows.schedule.server import ConfiguredServer, OwnServer, server_of
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine.store import Store
 
@@ -74,8 +75,8 @@ def _schedule(
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    from flows.deployment import deploy, refuse_taken_name
-    from flows.scheduler import Scheduler
+    from flows.schedule.deployment import deploy, refuse_taken_name
+    from flows.schedule.scheduler import Scheduler
 
     schedule = CronSchedule(cron=options.cron, timezone=options.timezone or local_zone())
     name, place = config.name, f"{socket.gethostname()}:{store.root}"

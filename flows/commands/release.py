@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows import datasheet, refs
+from flows import refs
+from flows.commands import datasheet
+from flows.commands.export import sound, write_hugging_face, written_aside
 from flows.config import as_toml, load_config
-from flows.export import sound, write_hugging_face, written_aside
 from flows.runs import Run, artifacts, corpus_of, find_run, runs
 from pipeline import export
 from pipeline.config import BadInput

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import runs
+from flows.commands.release import _write_model
 from flows.config import load_config
-from flows.release import _write_model
 from model.folder import open_folder
 from model.presets import MODERN
 from pipeline.engine import upkeep
@@ -19,8 +19,8 @@ from pipeline.engine.store import Store
 from pipeline.pack import split_of
 from pipeline.shards import load_encoding
 from pipeline.tombstones import hosts
+from tests.flows.commands.test_export import publish, write_checkpoint, write_tokenizer
 from tests.flows.conftest import PAGES
-from tests.flows.test_export import publish, write_checkpoint, write_tokenizer
 from tests.flows.test_runs import changed  # noqa: F401
 
 

@@ -13,7 +13,7 @@ import torch
 from flows.cli import main
 from model.folder import open_folder
 from model.training import checkpoint
-from tests.flows.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
+from tests.flows.commands.test_export import store, write_checkpoint, write_tokenizer  # noqa: F401
 
 LINES = [{"prompt": f"{number}?", "answer": " yes" if number % 2 else " no"} for number in range(40)]
 OPTIONS = ("--lr", "0.01", "--batch-tokens", "64", "--held-out", "0.2", "--threads", "1")
@@ -145,7 +145,7 @@ def test_a_base_without_a_tokenizer_is_refused(base, data, tmp_path, capsys):
 
 def start(data, base, out, *more):
     command = [sys.executable, "-m", "flows.cli", "finetune", data, "--out", out, "--base", base, *OPTIONS, *more]
-    return subprocess.Popen(list(map(str, command)), cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
+    return subprocess.Popen(list(map(str, command)), cwd=Path(__file__).parents[3], stderr=subprocess.PIPE)
 
 
 def wait_for_checkpoint(process, unfinished):

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from flows.orchestrate import FLOW_RUN
-from flows.scheduled_run import Parameters, command
+from flows.schedule.run import Parameters, command
 from pipeline.engine.children import die_with
 
 STOP_SECONDS = 20.0

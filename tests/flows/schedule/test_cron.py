@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows import cli
-from flows.cron import allowed_values
-from flows.timers import cron_line, on_calendar, systemd_units
+from flows.schedule.cron import allowed_values
+from flows.schedule.timers import cron_line, on_calendar, systemd_units
 from pipeline.config import BadInput
 
 COMMAND = ["/opt/mill/gptmill", "refresh", "--config", "/etc/my mill/50%.toml"]

@@ -1,0 +1,1 @@
+"""`gptmill compare` and `gptmill diff`: runs, models and snapshots side by side, for a terminal and as a page."""
