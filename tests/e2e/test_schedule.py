@@ -161,10 +161,11 @@ def test_two_schedules_of_one_config_are_refused(ticking):
     assert "A schedule of ticking is running on the store" in told.stderr
 
 
-def test_sigterm_ends_the_schedule_its_server_and_its_run_and_leaves_nobody_behind(idle):
-    idle.ask(force="evaluate")
-    idle.hears(r"starts, as process \d+", times=idle.said().count("starts, as process") + 1)
-    assert idle.stop(signal.SIGTERM) == 0
-    assert "it was stopped together with the schedule" in idle.said()
-    assert idle.said().strip().splitlines()[-1].startswith("The schedule has ended")
-    assert "Traceback" not in idle.said()
+def test_sigterm_ends_the_schedule_its_server_and_its_run_and_leaves_nobody_behind(copied, tmp_path):
+    schedule = Schedule(copied, tmp_path, "--cron", SELDOM)
+    schedule.ask(force="evaluate")
+    schedule.hears(r"starts, as process \d+")
+    assert schedule.stop(signal.SIGTERM) == 0
+    assert "it was stopped together with the schedule" in schedule.said()
+    assert schedule.said().strip().splitlines()[-1].startswith("The schedule has ended")
+    assert "Traceback" not in schedule.said()
