@@ -12,7 +12,7 @@ from flows.display import Display
 from flows.options import count, positive, with_config, with_store
 from flows.schedule import timers
 from flows.schedule.cron import allowed_values
-from flows.schedule.run import Parameters, command
+from flows.schedule.run import AS_CONFIGURED, Parameters, command
 from flows.schedule.server import ConfiguredServer, OwnServer, server_of
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine.store import Store
@@ -34,6 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of the runs missed in an outage do the latest (default), or none",
     )
     parser.add_argument(
+        "--start", choices=("scratch", "continue"), help="what training starts from: nothing, or the promoted model"
+    )
+    parser.add_argument(
         "--jobs", type=count, default=0, metavar="N", help="worker processes of a run (default: all cores)"
     )
     parser.add_argument("--port", type=positive, metavar="N", help="port of Prefect's UI (default: 4200, or any)")
@@ -46,7 +49,12 @@ def run(options: argparse.Namespace, display: Display) -> int:
     """Schedule, or print a schedule for others."""
     config = load_config(options.config, options.settings)
     store = Store(options.store)
-    parameters = Parameters(config=str(options.config.absolute()), settings=options.settings, jobs=options.jobs)
+    parameters = Parameters(
+        config=str(options.config.absolute()),
+        settings=options.settings,
+        start=options.start or AS_CONFIGURED,
+        jobs=options.jobs,
+    )
     allowed_values(options.cron)
     _refuse_unknown_zone(options.timezone)
     if options.printed is not None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from flows import server
+from flows import prefect_database, server
 from pipeline.config import BadInput
 from pipeline.engine import locks
 
@@ -51,6 +51,7 @@ class OwnServer:
 
     def __enter__(self) -> Self:
         server.settle(self._home)
+        prefect_database.begin(self._home)
         self._process = self._start()
         os.environ["PREFECT_API_URL"] = self.url
         try:

@@ -42,13 +42,13 @@ def test_what_became_of_the_new_model_is_told_with_the_reason(promoted, event, c
     assert "bits per byte 1.20 → 1.10" in notice["text"]
 
 
-def test_a_run_that_is_done_is_told_only_where_that_is_asked_for(copied):
+@pytest.mark.parametrize("on", ["failed", "done"])
+def test_a_run_that_is_done_is_told_only_where_that_is_asked_for(on, copied):
     with receiver() as (url, received):
-        for on in ("failed", "done"):
-            with session_of(copied, f'{{webhook = "{url}", on = ["{on}"]}}') as session:
-                session.start({})
-                dag.mill(session.walk, session.mill.config, session.mill)
-            assert [notice["event"] for notice in received] == (["done"] if on == "done" else [])
+        with session_of(copied, f'{{webhook = "{url}", on = ["{on}"]}}') as session:
+            session.start({})
+            dag.mill(session.walk, session.mill.config, session.mill)
+        assert [notice["event"] for notice in received] == (["done"] if on == "done" else [])
 
 
 def test_ctrl_c_is_no_failure_to_tell_of(copied):
