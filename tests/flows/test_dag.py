@@ -1,5 +1,6 @@
 """The DAG: the shape that design and README draw, and stages whose code is seen whole."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -109,14 +110,16 @@ def test_tools_are_installed():
         assert "not installed" not in stage.tool_versions().values(), stage.name
 
 
-def readme_commands():
-    """Every gptmill command line in the README."""
-    for line in (ROOT / "README.md").read_text().splitlines():
-        command = line.partition("#")[0].strip()
-        if command.startswith(("gptmill ", ".venv/bin/gptmill ")):
-            yield command
+def told_commands():
+    """Every gptmill command line in the code blocks of the README and of the pages in docs/."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+            for line in block.splitlines():
+                command = line.partition("#")[0].partition(" | ")[0].strip()
+                if command.startswith(("gptmill ", ".venv/bin/gptmill ")):
+                    yield command
 
 
-@pytest.mark.parametrize("command", list(readme_commands()))
-def test_the_readmes_commands_are_commands(command):
+@pytest.mark.parametrize("command", sorted(set(told_commands())))
+def test_commands_that_the_pages_tell_are_commands(command):
     assert parser().parse_args(shlex.split(command)[1:]).command
