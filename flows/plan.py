@@ -59,6 +59,8 @@ class Mill:
     def __init__(self, store: Store, config: MillConfig) -> None:
         self.store = store
         self.config = config
+        # How the last refresh began, read once: what another run does to it meanwhile is no matter of this one.
+        self.begun = refs.last_refresh(store, config.name)
         self.hashes = RememberedHashes(store)
 
     @cached_property
@@ -91,7 +93,7 @@ class Mill:
 
     def snapshot_wanted(self, source_key: str) -> int:
         """The number of the snapshot that a source must have at least: the first, unless a refresh wants a later."""
-        wanted: int = refs.last_refresh(self.store, self.config.name).get("crawls", {}).get(source_key, 0)
+        wanted: int = self.begun.get("crawls", {}).get(source_key, 0)
         return wanted
 
     def start(self, shards: Artifact | Pending) -> Artifact | None:
@@ -102,15 +104,14 @@ class Mill:
         model's own did, unless a run was told otherwise. Promotion changes nothing of this. BadInput where the
         checkpoint is gone.
         """
-        begun = refs.last_refresh(self.store, self.config.name)
-        reference = begun.get("stages", {}).get("pretrain")
+        reference = self.begun.get("stages", {}).get("pretrain")
         if reference is None or isinstance(shards, Pending):
             return None
         promoted = self.store.load("pretrain", reference["key"])
         made_from = {} if promoted is None else promoted.manifest["inputs"]
-        if made_from and made_from["shards"]["digest"] == shards.digest and not begun.get("any_corpus"):
+        if made_from and made_from["shards"]["digest"] == shards.digest and not self.begun.get("any_corpus"):
             return self._checkpoint(made_from["start"]["key"]) if "start" in made_from else None
-        return self._checkpoint(reference["key"]) if begun["start"] == "continue" else None
+        return self._checkpoint(reference["key"]) if self.begun["start"] == "continue" else None
 
     def _checkpoint(self, key: str) -> Artifact:
         found = self.store.load("pretrain", key)

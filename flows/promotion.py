@@ -54,7 +54,7 @@ def is_asked(session: "Session") -> bool:
     """Whether a run that has come to its end ends a refresh whose model nobody has decided on yet."""
     store, config = session.mill.store, session.mill.config.name
     model, current = session.artifacts.get("pretrain"), refs.promoted(store, config).get("stages", {}).get("pretrain")
-    if model is None or not refs.last_refresh(store, config).get("open"):
+    if model is None or not session.mill.begun.get("open"):
         return False
     decided = [row for row in refs.decisions(store, config) if row["model"] == model.key]
     compared = {row["against"] for row in decided if row["by"] == "refresh"}
@@ -66,7 +66,7 @@ def conclude(session: "Session") -> Verdict | None:
     store, config = session.mill.store, session.mill.config.name
     made = refs.references(session.artifacts)
     if "pretrain" not in made:
-        if not refs.last_refresh(store, config).get("open"):
+        if not session.mill.begun.get("open"):
             refs.promote(store, config, made, session.run)
         return None
     model, current = made["pretrain"]["key"], refs.promoted(store, config).get("stages", {}).get("pretrain", {})
@@ -82,7 +82,7 @@ def conclude(session: "Session") -> Verdict | None:
     if verdict is None or verdict.promoted:
         refs.promote(store, config, made, session.run)
         _fix_validation(store, config, session.artifacts)
-    refs.end_refresh(store, config)
+    refs.end_refresh(store, config, session.mill.begun.get("id"))
     if verdict is not None:
         _tell(session.display, verdict, session.run)
     return verdict

@@ -11,6 +11,7 @@ the newest as well.
 """
 
 import json
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -87,21 +88,33 @@ def last_refresh(store: Store, config: str) -> Row:
 
     `stages`: the model that was promoted then. `start`: what training on another corpus than that model's starts from;
     with `any_corpus` on that one too. `crawls`: the number of the snapshot that each source should have by the end of
-    the refresh. `open`: whether that end is still to come.
+    the refresh. `open`: whether that end is still to come. `id`: which refresh it is.
     """
     return read_object(state_folder(store, config) / "refresh.json")
 
 
-def begin_refresh(store: Store, config: str, facts: Row) -> None:
-    """Note how a refresh begins; the one before it, whether or not it ended, is forgotten."""
-    _write(state_folder(store, config) / "refresh.json", {"at": round(time.time(), 3), "open": True, **facts})
+def begin_refresh(store: Store, config: str, facts: Row) -> Row:
+    """Note how a refresh begins, and return that; the one before it, whether or not it ended, is forgotten."""
+    with _held(store, config):
+        return _write_refresh(store, config, {"id": secrets.token_hex(8), "open": True, **facts})
 
 
-def end_refresh(store: Store, config: str) -> None:
-    """Note that the refresh has come to its end: what it began from goes on counting, nothing more is to be done."""
-    begun = last_refresh(store, config)
-    if begun.get("open"):
-        _write(state_folder(store, config) / "refresh.json", {**begun, "open": False, "crawls": {}})
+def change_refresh(store: Store, config: str, facts: Row) -> Row:
+    """Note other facts of the last refresh, and return how it begins now; what it has still to do stays."""
+    with _held(store, config):
+        nothing_to_do = {"open": False, "crawls": {}}
+        return _write_refresh(store, config, {**nothing_to_do, **last_refresh(store, config), **facts})
+
+
+def end_refresh(store: Store, config: str, refresh: str | None) -> None:
+    """Note that the refresh of that id is over: what it began from goes on counting, nothing more is to be done.
+
+    Nothing changes where another one has begun since.
+    """
+    with _held(store, config):
+        begun = last_refresh(store, config)
+        if begun.get("open") and begun.get("id") == refresh:
+            _write_refresh(store, config, {**begun, "open": False, "crawls": {}})
 
 
 def decisions(store: Store, config: str) -> list[Row]:
@@ -142,6 +155,12 @@ def state_folder(store: Store, config: str) -> Path:
 
 def _newest_path(store: Store, config: str) -> Path:
     return state_folder(store, config) / "newest.json"
+
+
+def _write_refresh(store: Store, config: str, begun: Row) -> Row:
+    told = {**begun, "at": round(time.time(), 3)}
+    _write(state_folder(store, config) / "refresh.json", told)
+    return told
 
 
 def _reference(artifact: Artifact) -> dict[str, str]:

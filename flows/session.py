@@ -75,6 +75,7 @@ class Session:
         self.artifacts: dict[str, Artifact] = {}
         self.cached = self.ran = 0
         self._crawled: set[str] = set()
+        self._crawling = False
         self._early: dict[str, tuple[Artifact, str, list[str]]] = {}  # what was done while Prefect started
         self._start = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
@@ -99,9 +100,9 @@ class Session:
     ) -> None:
         self.workers.__exit__(kind, error, trace)
         self._store_lock.__exit__(kind, error, trace)
-        if isinstance(error, (BadInput, StageFailed)) and stages.SCRAPE.name not in self.artifacts:
+        if self._crawling and isinstance(error, (BadInput, StageFailed)):
             # A refresh of a site that is down is over: it must not keep later runs from what they can do.
-            refs.end_refresh(self.mill.store, self.mill.config.name)
+            refs.end_refresh(self.mill.store, self.mill.config.name, self.mill.begun.get("id"))
         told = {} if error is None else {"error": str(error), "traceback": "".join(traceback.format_exception(error))}
         self.log("end", status="done" if error is None else "failed", seconds=time.time() - self._start, **told)
         if kind is not KeyboardInterrupt:
@@ -156,7 +157,9 @@ class Session:
         start = time.perf_counter()
         forced = self.selection.force == stage.name
         if stage is stages.SCRAPE:
+            self._crawling = True
             artifact, reasons = self._scrape(stage, forced)
+            self._crawling = False
             status = "run" if reasons else "cached"
         else:
             refuse_other_tokenizer(inputs)

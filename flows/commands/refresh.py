@@ -44,15 +44,13 @@ def begin_refresh(mill: Mill, start: str, display: Display) -> None:
             newest = snapshots.newest_sequence(mill.store, source_key)
             crawls[source_key] = 0 if newest is None else newest + 1
     facts = starting_point(mill, start, display)
-    refs.begin_refresh(mill.store, mill.config.name, {**facts, "crawls": crawls})
+    mill.begun = refs.begin_refresh(mill.store, mill.config.name, {**facts, "crawls": crawls})
 
 
 def begin_anew(mill: Mill, start: str, display: Display) -> None:
     """Settle anew what training starts from, on whatever corpus, and nothing else; BadInput where it cannot."""
-    begun = refs.last_refresh(mill.store, mill.config.name)
-    still = {"open": begun.get("open", False), "crawls": begun.get("crawls", {})}
-    facts = {**starting_point(mill, start, display), **still, "any_corpus": True}
-    refs.begin_refresh(mill.store, mill.config.name, facts)
+    facts = {**starting_point(mill, start, display), "any_corpus": True}
+    mill.begun = refs.change_refresh(mill.store, mill.config.name, facts)
 
 
 def starting_point(mill: Mill, start: str, display: Display) -> refs.Row:

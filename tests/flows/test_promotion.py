@@ -3,7 +3,13 @@
 import pytest
 
 from flows import refs
-from flows.promotion import judged, markdown
+from flows.commands.refresh import begin_anew, begin_refresh
+from flows.config import load_config
+from flows.display import Display
+from flows.plan import Mill
+from flows.promotion import conclude, judged, markdown
+from flows.session import Selection, Session
+from pipeline.config import BadInput
 from pipeline.engine.store import Artifact, Store
 
 
@@ -66,3 +72,55 @@ def test_a_model_is_promoted_when_it_becomes_the_latest_and_not_with_what_follow
     refs.promote(store, "small", refs.references({"report": artifact("report", "b")}), "run-2")
     assert refs.promoted(store, "small")["model_at"] == at
     assert refs.promoted(store, "small")["run"] == "run-2"
+
+
+@pytest.fixture
+def mill(little, store):
+    """The little config on an empty store."""
+    return lambda: Mill(store, load_config(little.config))
+
+
+def last_refresh(store):
+    return refs.last_refresh(store, "little")
+
+
+def end(mill, model, *, refresh=False):
+    """What the end of a run decides that has made or found a model, in a session of its own."""
+    with Session(mill, Selection(mill), 1, Display()) as session:
+        if refresh:
+            begin_refresh(mill, "scratch", Display())
+        session.artifacts["pretrain"] = artifact("pretrain", model)
+        return conclude(session)
+
+
+def test_a_run_that_fails_before_its_crawl_leaves_an_open_refresh_open(mill, store):
+    begin_refresh(mill(), "scratch", Display())
+    with pytest.raises(BadInput), Session(mill(), Selection(mill()), 1, Display()):
+        raise BadInput("Prefect's server does not answer.")
+    assert last_refresh(store)["open"]
+
+
+def test_a_run_ends_no_refresh_that_began_after_it(mill, store):
+    early = mill()
+    begin_refresh(mill(), "scratch", Display())
+    end(early, "a")
+    assert last_refresh(store)["open"]
+
+
+def test_a_refresh_asks_its_question_though_another_run_has_ended_it(mill, store):
+    slow = mill()
+    begin_refresh(slow, "scratch", Display())
+    end(mill(), "a")
+    end(slow, "b")
+    assert [row["by"] for row in refs.decisions(store, "little")] == ["refresh", "refresh"]
+
+
+def test_a_run_that_is_told_anew_where_to_start_leaves_the_refresh_what_it_has_to_do(mill, store):
+    begin_refresh(mill(), "scratch", Display())
+    before = last_refresh(store)
+    begin_anew(mill(), "continue", Display())
+    after = last_refresh(store)
+    assert after["start"] == "continue"
+    assert {name: after[name] for name in ("id", "open", "crawls")} == {
+        name: before[name] for name in ("id", "open", "crawls")
+    }
