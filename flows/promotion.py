@@ -51,34 +51,42 @@ class Verdict(NamedTuple):
 
 
 def is_asked(session: "Session") -> bool:
-    """Whether a run that has come to its end ends a refresh whose model nobody has decided on yet."""
+    """Whether a run that has come to its end ends a refresh whose model nobody has compared with the promoted one yet.
+
+    A model that was decided on before is not asked about again where somebody has promoted another by hand since.
+    """
     store, config = session.mill.store, session.mill.config.name
     model, current = session.artifacts.get("pretrain"), refs.promoted(store, config).get("stages", {}).get("pretrain")
     if model is None or not session.mill.begun.get("open"):
         return False
-    decided = [row for row in refs.decisions(store, config) if row["model"] == model.key]
+    known = refs.decisions(store, config)
+    decided = [row for row in known if row["model"] == model.key]
+    if decided and _last_promoted(known).get("by") == "hand":
+        return False
     compared = {row["against"] for row in decided if row["by"] == "refresh"}
     return current is None or (current["key"] != model.key and current["key"] not in compared)
 
 
 def conclude(session: "Session") -> Verdict | None:
-    """Promote what a run made, or decide whether to where it ends a refresh; None where there was nothing to decide."""
+    """Promote what a run made, or decide whether to where it ends a refresh; None where there was nothing to decide.
+
+    A run that stopped before training leaves a promoted model as it is, with all that belongs to it.
+    """
     store, config = session.mill.store, session.mill.config.name
-    made = refs.references(session.artifacts)
+    made, current = refs.references(session.artifacts), refs.promoted(store, config).get("stages", {}).get("pretrain")
     if "pretrain" not in made:
-        if not session.mill.begun.get("open"):
+        if current is None:
             refs.promote(store, config, made, session.run)
         return None
-    model, current = made["pretrain"]["key"], refs.promoted(store, config).get("stages", {}).get("pretrain", {})
+    against = None if current is None else current["key"]
     verdict = None
     if is_asked(session):
         verdict = _decide(session)
-        _note(session, verdict, "refresh", current.get("key"))
-    elif current.get("key") != model:
-        decided = [row for row in refs.decisions(store, config) if row["model"] == model]
-        verdict = Verdict(False, _refused_before(decided[-1]), {}) if decided and not decided[-1]["promoted"] else None
+        _note(session, verdict, "refresh", against)
+    elif against != made["pretrain"]["key"]:
+        verdict = _unpromoted(session)
         if verdict is None:
-            _note(session, Verdict(True, "it was run by hand", {}), "run", current.get("key"))
+            _note(session, Verdict(True, "it was run by hand", {}), "run", against)
     if verdict is None or verdict.promoted:
         refs.promote(store, config, made, session.run)
         _fix_validation(store, config, session.artifacts)
@@ -86,6 +94,28 @@ def conclude(session: "Session") -> Verdict | None:
     if verdict is not None:
         _tell(session.display, verdict, session.run)
     return verdict
+
+
+def _unpromoted(session: "Session") -> Verdict | None:
+    """Why a run that asks nothing leaves its model unpromoted all the same; None where it promotes it.
+
+    A model that was decided on before takes the place of what a run promoted, and undoes no word of a refresh or hand.
+    """
+    model, known = session.artifacts["pretrain"].key, refs.decisions(session.mill.store, session.mill.config.name)
+    decided = [row for row in known if row["model"] == model]
+    if not decided:
+        return None
+    if not decided[-1]["promoted"]:
+        return Verdict(False, f"a refresh refused this model ({decided[-1]['reason']})", {})
+    last = _last_promoted(known)
+    if last["model"] == model or (last["by"] == "run" and not session.mill.begun.get("open")):
+        return None
+    by = {"run": "a run", "refresh": "a refresh", "hand": "hand"}[last["by"]]
+    return Verdict(False, f"this model was promoted before, and another one since, by {by}", {})
+
+
+def _last_promoted(known: list[Row]) -> Row:
+    return next((row for row in reversed(known) if row["promoted"]), {})
 
 
 def _note(session: "Session", verdict: Verdict, by: str, against: str | None) -> None:
@@ -207,10 +237,6 @@ def _tell(display: Display, verdict: Verdict, run: str) -> None:
     else:
         by_hand = f"gptmill promote {run} makes it latest all the same."
         display.line("warning", "promote", f"not promoted: {verdict.reason}. {by_hand}")
-
-
-def _refused_before(decision: Row) -> str:
-    return f"a refresh refused this model ({decision['reason']})"
 
 
 def arguments(added: argparse.ArgumentParser) -> None:

@@ -124,3 +124,61 @@ def test_a_run_that_is_told_anew_where_to_start_leaves_the_refresh_what_it_has_t
     assert {name: after[name] for name in ("id", "open", "crawls")} == {
         name: before[name] for name in ("id", "open", "crawls")
     }
+
+
+def by_hand(store, model):
+    """What `gptmill promote` keeps of a decision."""
+    refs.promote(store, "little", refs.references({"pretrain": artifact("pretrain", model)}), "run-1")
+    facts = {"promoted": True, "reason": "it was promoted by hand", "numbers": {}, "by": "hand", "against": None}
+    refs.decide(store, "little", {**facts, "model": model})
+
+
+def latest(store):
+    return refs.promoted(store, "little")["stages"]["pretrain"]["key"]
+
+
+@pytest.fixture
+def rolled_back(mill, store):
+    """Refreshes promoted `old`, `between` and `new`; then somebody promoted `old` by hand."""
+    for model in ("old", "between", "new"):
+        end(mill(), model, refresh=True)
+    by_hand(store, "old")
+    return mill
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_what_was_promoted_by_hand_stays_where_a_run_or_a_refresh_finds_the_model_before_it(
+    rolled_back, store, capfd, refresh
+):
+    assert not end(rolled_back(), "new", refresh=refresh).promoted
+    assert latest(store) == "old"
+    assert "another one since, by hand" in " ".join(capfd.readouterr().err.split())
+
+
+def test_a_new_model_takes_the_place_of_what_was_promoted_by_hand(rolled_back, store):
+    end(rolled_back(), "newer")
+    assert latest(store) == "newer"
+
+
+def test_going_back_to_an_earlier_config_makes_its_model_the_latest_again(mill, store):
+    for model in ("a", "b", "a"):
+        end(mill(), model)
+        assert latest(store) == model
+
+
+def test_a_run_promotes_what_a_killed_one_had_decided_to(mill, store):
+    end(mill(), "old", refresh=True)
+    before = refs.promoted(store, "little")["stages"]
+    end(mill(), "new", refresh=True)
+    refs.promote(store, "little", before, "run-1")
+    end(mill(), "new")
+    assert latest(store) == "new"
+
+
+def test_a_run_without_a_model_leaves_the_promoted_one_and_what_belongs_to_it(mill, store):
+    end(mill(), "old")
+    before = refs.promoted(store, "little")
+    with Session(mill(), Selection(mill(), until="pack"), 1, Display()) as session:
+        session.artifacts["pack"] = artifact("pack", "other")
+        conclude(session)
+    assert refs.promoted(store, "little") == before
