@@ -147,6 +147,8 @@ def _decide(session: "Session") -> Verdict:
 def judged(numbers: dict[str, Row], margin: float) -> Verdict:
     """The verdict that follows from the bits per byte of both models on each set."""
     told = {name: f"{row['promoted']:.4f} → {row['new']:.4f} on the {name} texts" for name, row in numbers.items()}
+    if not numbers:
+        return Verdict(False, "there is no text to compare the models on that neither was trained on", numbers)
     worse = [name for name, row in numbers.items() if not row["new"] <= row["promoted"] * (1 + margin)]
     bits = f"bits per byte {', '.join(told[name] for name in worse or numbers)}"
     if worse:
@@ -180,11 +182,28 @@ def _validation_sets(session: "Session", promoted: References) -> "dict[str, lis
             "--fix-validation makes another."
         ) from error
     folders = {stage: [part.folder for part in made[stage].parts] for stage in ("extract", "select")}
+    share = min(least_held_out(store, key) for key in (promoted["pretrain"]["key"], made["pretrain"].key))
     left = {
-        name: held_out.without(table, store.tombstones, folders["extract"], folders["select"])
+        name: held_out.without(held_out.unseen(table, share), store.tombstones, folders["extract"], folders["select"])
         for name, table in tables.items()
     }
     return {name: table["text"].to_pylist() for name, table in left.items() if len(table)}
+
+
+def least_held_out(store: Store, model: str) -> float:
+    """The least `pack.val_fraction` of the corpora that a model was trained on, and those that it was continued from.
+
+    A page that falls within it was in no training split of theirs: a larger share holds out the pages of a smaller too.
+    """
+    shares = [1.0]
+    following: str | None = model
+    while following is not None:
+        inputs = (store.manifest("pretrain", following) or {}).get("inputs", {})
+        packed = store.manifest("pack", inputs["shards"]["key"]) if inputs else None
+        if packed is not None:
+            shares.append(packed["key_document"]["config"]["val_fraction"])
+        following = inputs.get("start", {}).get("key")
+    return min(shares)
 
 
 def _scores(

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.documents import DOC_ID, read_table, write_table
 from pipeline.engine.store import flush
+from pipeline.pack import split_of
 from pipeline.shards import TokenShards, load_encoding
 from pipeline.tombstones import NONE, Tombstones, read_tombstones, taken_down
 
@@ -57,6 +58,12 @@ def without(table: pa.Table, tombstones: Path, documents: list[Path], select: li
         withdrawn = urls.filter(pc.is_in(reasons, pa.array(WITHDRAWN))).combine_chunks()
         doomed = doomed | pc.is_in(table["url"], withdrawn).to_numpy()
     return table.filter(pa.array(~doomed))
+
+
+def unseen(table: pa.Table, val_fraction: float) -> pa.Table:
+    """The part of a sample that is held out of a corpus with this share for validation, too."""
+    sides = [split_of(url, val_fraction) for url in table["url"].to_pylist()]
+    return table.filter(pa.array([side == "val" for side in sides], pa.bool_()))
 
 
 def write(table: pa.Table, path: Path) -> None:

@@ -14,6 +14,7 @@ from flows.plan import plan
 from pipeline.config import BadInput, StageFailed
 from pipeline.documents import read_table
 from pipeline.engine.store import read_object
+from pipeline.pack import split_of
 from tests.e2e.conftest import STAGES, MillCommand
 from tests.e2e.living_site import HOST, Living, html, text_of
 
@@ -88,6 +89,13 @@ def test_a_model_that_is_as_good_is_promoted_and_all_four_numbers_are_kept(chang
     assert event["numbers"]["sampled"]["new"] == pytest.approx(
         json.loads((made["evaluate"].path / "evaluation.json").read_text())["validation"]["bits_per_byte"], rel=1e-5
     )
+
+
+def test_no_model_is_asked_about_a_page_that_the_other_was_trained_on(changed):
+    changed.refresh("refresh.margin=0.5", "pack.val_fraction=0.25")
+    urls = read_table(refs.validation_path(changed.store, "living"))["url"].to_pylist()
+    told = decisions(changed)[-1]["numbers"]["fixed"]
+    assert told["documents"] == sum(split_of(url, 0.25) == "val" for url in urls) < len(urls)
 
 
 def test_a_worse_model_is_not_promoted_stays_in_the_store_and_can_be_promoted_by_hand(changed, capfd):

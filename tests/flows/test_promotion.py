@@ -7,10 +7,10 @@ from flows.commands.refresh import begin_anew, begin_refresh
 from flows.config import load_config
 from flows.display import Display
 from flows.plan import Mill
-from flows.promotion import conclude, judged, markdown
+from flows.promotion import conclude, judged, least_held_out, markdown
 from flows.session import Selection, Session
 from pipeline.config import BadInput
-from pipeline.engine.store import Artifact, Store
+from pipeline.engine.store import FORMAT, Artifact, Store
 
 
 def numbers(fixed, sampled):
@@ -42,6 +42,10 @@ def test_a_refusal_names_the_set_that_it_failed_on():
     assert reason == "bits per byte 1.0000 → 1.5000 on the sampled texts: worse by more than the margin of 2.0%"
 
 
+def test_without_a_text_to_compare_on_the_promoted_model_stays():
+    assert not judged({}, 0.02).promoted
+
+
 def artifact(stage, key):
     return Artifact(stage, key, f"digest of {key}", None)
 
@@ -49,6 +53,22 @@ def artifact(stage, key):
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path)
+
+
+def publish(store, stage, key, **facts):
+    """An artifact without files."""
+    (aside := store.root / "work" / key).mkdir(parents=True)
+    made = {"format": FORMAT, "stage": stage, "key": key, "digest": key, "files": {}, "parts": [], "inputs": {}}
+    store.publish(aside, store.artifact_folder(stage, key), {**made, **facts})
+
+
+def test_a_model_that_was_continued_was_trained_on_what_its_start_was_trained_on(store):
+    start = {}
+    for model, share in (("first", 0.1), ("second", 0.05), ("third", 0.2)):
+        publish(store, "pack", f"pack-{model}", key_document={"config": {"val_fraction": share}})
+        publish(store, "pretrain", model, inputs={"shards": {"key": f"pack-{model}"}, **start})
+        start = {"start": {"key": model}}
+    assert [least_held_out(store, model) for model in ("first", "second", "third")] == [0.1, 0.05, 0.05]
 
 
 def test_what_is_newest_is_not_thereby_promoted(store):

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import held_out
 from pipeline.documents import read_table, write_table
+from pipeline.pack import split_of
 from pipeline.tombstones import NONE
 from tests.model.conftest import shards, tokenizer  # noqa: F401
 
@@ -53,6 +54,13 @@ def test_what_was_withdrawn_leaves_it_whatever_version_it_was_and_what_was_filte
 def test_what_a_tombstone_names_leaves_it_before_the_next_run(stone, left, table, tmp_path):
     (path := tmp_path / "tombstones.jsonl").write_text(json.dumps(stone) + "\n")
     assert held_out.without(table, path, [], [])["url"].to_pylist() == list(left)
+
+
+def test_what_a_corpus_with_a_smaller_share_for_validation_trains_on_leaves_it(table):
+    left = {share: held_out.unseen(table, share)["url"].to_pylist() for share in (1e-9, 0.5, 0.999)}
+    assert left == {share: [url for url in URLS if split_of(url, share) == "val"] for share in left}
+    assert left[1e-9] == []
+    assert left[0.999] == list(URLS)
 
 
 def test_what_is_forgotten_is_off_the_disk(table, tmp_path):
