@@ -139,7 +139,8 @@ def _promotion_task(session: Session) -> Any:
     @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
     def promote() -> Any:
         verdict = promotion.conclude(session)
-        assert verdict is not None
+        if verdict is None:
+            return Completed(message="another run has promoted this model meanwhile")
         create_markdown_artifact(key="promotion", markdown=promotion.markdown(verdict), description=verdict.reason)
         return Completed(name="Promoted" if verdict.promoted else "Refused", message=verdict.reason)
 

@@ -11,6 +11,7 @@ Promotion changes a ref and never a key: a refused model stays in the store, and
 """
 
 import argparse
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyarrow import ArrowInvalid
@@ -24,6 +25,7 @@ from flows.runs import Run, artifacts, find_run
 from pipeline import held_out
 from pipeline.config import BadInput, StageFailed
 from pipeline.documents import read_table
+from pipeline.engine import locks
 from pipeline.engine.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -72,6 +74,11 @@ def conclude(session: "Session") -> Verdict | None:
 
     A run that stopped before training leaves a promoted model as it is, with all that belongs to it.
     """
+    with _deciding(session.mill.store, session.mill.config.name, session.display):
+        return _conclude(session)
+
+
+def _conclude(session: "Session") -> Verdict | None:
     store, config = session.mill.store, session.mill.config.name
     made, current = refs.references(session.artifacts), refs.promoted(store, config).get("stages", {}).get("pretrain")
     if "pretrain" not in made:
@@ -94,6 +101,13 @@ def conclude(session: "Session") -> Verdict | None:
     if verdict is not None:
         _tell(session.display, verdict, session.run)
     return verdict
+
+
+def _deciding(store: Store, config: str, display: Display) -> AbstractContextManager[None]:
+    """One decision on a config's models at a time, scores included: what it compares with is promoted until its end."""
+    waits = "another run is deciding on a model of this config: waiting for its end"
+    lock = store.root / "locks" / f"promote-{config}.lock"
+    return locks.held(lock, on_wait=lambda: display.line("unknown", "promote", waits))
 
 
 def _unpromoted(session: "Session") -> Verdict | None:
@@ -269,15 +283,18 @@ def arguments(added: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, display: Display) -> int:
     """Make a run's model `latest`, whatever was decided on it before."""
     store = existing_store(options.store)
-    chosen = find_run(store, options.run, "tokenizer", "pretrain")
-    made = _sound_artifacts(store, chosen)
-    before = refs.promoted(store, chosen.config).get("stages", {}).get("pretrain", {}).get("key")
-    stages = {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in chosen.stages.items()}
-    refs.promote(store, chosen.config, stages, chosen.id)
-    verdict = Verdict(True, "it was promoted by hand", {})
-    facts = {"by": "hand", "model": made["pretrain"].key, "against": before, "run": chosen.id}
-    refs.decide(store, chosen.config, {**verdict._asdict(), **facts})
-    _fix_validation(store, chosen.config, made, anew=options.fix_validation)
+    with locks.using_store(store.root):
+        chosen = find_run(store, options.run, "tokenizer", "pretrain")
+        made = _sound_artifacts(store, chosen)
+        with _deciding(store, chosen.config, display):
+            before = refs.promoted(store, chosen.config).get("stages", {}).get("pretrain", {}).get("key")
+            there = [stage for stage in chosen.stages if stage in made or stage == "scrape"]
+            stages = {stage: {name: chosen.stages[stage][name] for name in ("key", "digest")} for stage in there}
+            refs.promote(store, chosen.config, stages, chosen.id)
+            verdict = Verdict(True, "it was promoted by hand", {})
+            facts = {"by": "hand", "model": made["pretrain"].key, "against": before, "run": chosen.id}
+            refs.decide(store, chosen.config, {**verdict._asdict(), **facts})
+            _fix_validation(store, chosen.config, made, anew=options.fix_validation)
     display.note(f"The model of {chosen.id} is the latest of {chosen.config}.")
     print(made["pretrain"].path)  # noqa: T201  (the command's result)
     return 0

@@ -64,8 +64,8 @@ def run_mill(
             display.note(_intention(wanted))
             with server.at_hand(mill.store.root, session.use_wait) as served:
                 run_flow(session, served=served)
-    if options.name is not None:
-        give_name(mill.store, find_run(mill.store, session.run), options.name)
+        if options.name is not None:  # with the store held: gc takes what has no name
+            give_name(mill.store, find_run(mill.store, session.run), options.name)
     display.note(f"{session.ran} stages ran, {session.cached} cached.")
     report = session.artifacts.get("report")
     if report is not None:

@@ -1,8 +1,12 @@
 """The decision that follows from four numbers, and the refs that it changes."""
 
+import contextlib
+import json
+import threading
+
 import pytest
 
-from flows import refs
+from flows import cli, refs
 from flows.commands.refresh import begin_anew, begin_refresh
 from flows.config import load_config
 from flows.display import Display
@@ -10,6 +14,7 @@ from flows.plan import Mill
 from flows.promotion import conclude, judged, least_held_out, markdown
 from flows.session import Selection, Session
 from pipeline.config import BadInput
+from pipeline.engine import locks, upkeep
 from pipeline.engine.store import FORMAT, Artifact, Store
 
 
@@ -202,3 +207,50 @@ def test_a_run_without_a_model_leaves_the_promoted_one_and_what_belongs_to_it(mi
         session.artifacts["pack"] = artifact("pack", "other")
         conclude(session)
     assert refs.promoted(store, "little") == before
+
+
+def as_logged(store, run, *stages):
+    """A run's log as far as it tells what its stages gave."""
+    rows = [{"event": "start", "config": "little", "at": 1.0}]
+    rows += [{"event": "stage", "stage": stage, "status": "run", "key": stage, "digest": stage} for stage in stages]
+    (path := store.root / "runs" / f"{run}.jsonl").parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+@pytest.fixture
+def trained(store):
+    """A run by the id `trained` whose report is no longer in the store."""
+    store.create()
+    for stage in ("tokenizer", "pretrain"):
+        publish(store, stage, stage)
+    as_logged(store, "trained", "scrape", "tokenizer", "pretrain", "report")
+    return ["promote", "trained", "--store", str(store.root)]
+
+
+def test_what_is_no_longer_in_the_store_is_not_promoted_with_the_rest(trained, store):
+    assert cli.main(trained) == cli.DONE
+    assert refs.promoted(store, "little")["stages"].keys() == {"scrape", "tokenizer", "pretrain"}
+
+
+@contextlib.contextmanager
+def deciding(store, capfd, work):
+    """While another run decides, and this work waits for its end in a thread of its own."""
+    thread = threading.Thread(target=work)
+    with locks.held(store.root / "locks" / "promote-little.lock"):
+        thread.start()
+        told = ""
+        while thread.is_alive() and "another run is deciding" not in told:
+            told += " ".join(capfd.readouterr().err.split())
+        yield
+    thread.join()
+
+
+def test_a_refresh_compares_with_what_is_promoted_when_its_turn_to_decide_comes(mill, store, capfd):
+    with deciding(store, capfd, lambda: end(mill(), "new", refresh=True)):
+        refs.promote(store, "little", refs.references({"pretrain": artifact("pretrain", "meanwhile")}), "run-1")
+    assert refs.decisions(store, "little")[-1]["against"] == "meanwhile"
+
+
+def test_nothing_is_deleted_while_a_model_is_promoted_by_hand(trained, store, capfd):
+    with deciding(store, capfd, lambda: cli.main(trained)), pytest.raises(BadInput, match="A run is using the store"):
+        upkeep.collect(store, dry_run=True)

@@ -46,6 +46,13 @@ def test_a_run_is_found_by_its_name_its_id_and_the_beginning_of_it(changed):
         runs.find_run(little.store, "nothing")
 
 
+def test_a_run_has_its_name_before_it_lets_go_of_the_store(copied):
+    copied.command("run", "-c", str(copied.config), "--until", "pack", "--name", "kept")
+    named = copied.store.root / "refs" / "little" / "kept.json"
+    log = copied.store.root / "runs" / f"{runs.find_run(copied.store, 'kept').id}.jsonl"
+    assert named.stat().st_mtime_ns < log.stat().st_mtime_ns
+
+
 def test_a_name_keeps_from_gc_what_the_run_made_and_without_it_gc_takes_it(changed):
     little, first, _ = changed
     little.command("runs", "--name", first, "release")
