@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,11 @@ class NotifyConfig(Config):
     """Events to tell: a run done, failed, or killed while scheduled; a new model promoted, or not good enough"""
 
 
+def masked(arguments: list[str]) -> list[str]:
+    """A command line without the webhook that a `--set` may have: logs of runs are for others to read too."""
+    return [f"{each.partition('=')[0]}=…" if each.startswith("notify.") else each for each in arguments]
+
+
 def tell_of_run(notify: NotifyConfig, config: str, log: Path) -> list[str]:
     """Send what a run's log says that somebody wants to hear; one sentence for each notice that could not be sent."""
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -53,7 +59,12 @@ def tell(notify: NotifyConfig, config: str, *, event: str, text: str, **facts: A
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
             return []
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return [f"The notice of {event} could not be sent ({error}); the run is none the worse for it."]
+        # Of the error only what holds no part of the URL, which may be a secret.
+        if isinstance(error, urllib.error.HTTPError):
+            why = f"HTTP {error.code}"
+        else:
+            why = getattr(getattr(error, "reason", error), "strerror", None) or type(error).__name__
+        return [f"The notice of {event} could not be sent ({why}); the run is none the worse."]
 
 
 def _notices(config: str, rows: list[Row]) -> Iterator[Row]:

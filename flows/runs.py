@@ -193,7 +193,7 @@ def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
     end: Row = {}
     promotion: Row | None = None
     stages: dict[str, Row] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
         except ValueError:

@@ -112,7 +112,7 @@ class Session:
         """Add a line to the run's log."""
         row = {"event": event, "at": round(time.time(), 3), **facts}
         with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row) + "\n")
 
     def start(self, facts: dict[str, Any]) -> list[Decision]:
         """Plan, log the plan, and refuse what cannot be done."""

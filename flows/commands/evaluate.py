@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, display: Display) -> int:
         facts = {"model": chosen.name, "parameters": judge.model.parameter_count(), **found}
         print(json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False))  # noqa: T201
     else:
-        Console(highlight=False).print(_table(figures(found)))
+        Console(highlight=False, markup=False).print(_table(figures(found)))
     return 0
 
 

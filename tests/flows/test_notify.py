@@ -5,7 +5,7 @@ import pytest
 from flows import dag
 from flows.config import load_config
 from flows.display import Display
-from flows.notify import NotifyConfig, tell
+from flows.notify import NotifyConfig, masked, tell
 from flows.plan import Mill
 from flows.session import Selection, Session
 from pipeline.config import StageFailed
@@ -67,7 +67,7 @@ def test_a_receiver_that_is_not_there_is_a_sentence_and_nothing_more(webhook):
 def test_a_receiver_that_refuses_is_a_sentence_and_nothing_more():
     with receiver(status=500) as (url, received):
         (problem,) = tell(NotifyConfig(webhook=url), "web", event="failed", text="It failed.")
-    assert "HTTP Error 500" in problem
+    assert "HTTP 500" in problem
     assert len(received) == 1
 
 
@@ -76,3 +76,17 @@ def test_the_environment_names_a_webhook_that_is_a_secret(monkeypatch):
         monkeypatch.setenv("GPTMILL_WEBHOOK", url)
         assert tell(NotifyConfig(), "web", event="failed", text="It failed.") == []
     assert received[0]["text"] == "It failed."
+
+
+def test_a_webhook_that_is_no_url_is_not_shown_with_its_secret(monkeypatch):
+    monkeypatch.setenv("GPTMILL_WEBHOOK", "hooks.example.org/services/SECRET")
+    (problem,) = tell(NotifyConfig(), "little", event="failed", text="It failed.")
+    assert "SECRET" not in problem
+
+
+def test_a_logged_command_line_has_no_webhook():
+    assert masked(["run", "--set", "notify.webhook=https://hooks.example.org/SECRET"]) == [
+        "run",
+        "--set",
+        "notify.webhook=…",
+    ]
