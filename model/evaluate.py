@@ -6,6 +6,7 @@ reaches (entropy of single bytes and tokens), what counting reaches (a 5-gram mo
 what `xz -9` makes of the same bytes.
 """
 
+import hashlib
 import json
 import lzma
 import math
@@ -75,9 +76,13 @@ def evaluate(
         raise TrainingError("The validation split is empty: add documents, or hold more of them out in [pack].")
     judge = Judge(model, encoding, config, progress)
     with reproducible(model.embedding.weight.device):
+        scored = judge.sets(contents)
+        for path in sets:  # which items they were, for whoever compares two evaluations
+            kind = "tasks" if isinstance(contents[path.name], Task) else "sets"
+            scored[kind][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         result = {
             **judge.held_out(train, val),
-            **judge.sets(contents),
+            **scored,
             "memorisation": judge.memorised(train, val),
             "samples": judge.samples(),
             "parameters": model.parameter_count(),
