@@ -8,6 +8,7 @@ Receivers in Slack's manner show `text`. One that is down, slow, or refuses neve
 import http.client
 import json
 import os
+import re
 import socket
 import time
 import urllib.error
@@ -20,6 +21,9 @@ from pipeline.config import Config, execution
 
 WEBHOOK = "GPTMILL_WEBHOOK"
 TIMEOUT_SECONDS = 10.0
+
+SETS_NOTIFY = re.compile(r"^((?:--\w+=)?\s*notify\b[^=]*)=.*", re.DOTALL)
+"""A `--set` of this section, of one key or of all of it, with the option before it or without."""
 
 Row = dict[str, Any]
 
@@ -37,7 +41,7 @@ class NotifyConfig(Config):
 
 def masked(arguments: list[str]) -> list[str]:
     """A command line without the webhook that a `--set` may have: logs of runs are for others to read too."""
-    return [f"{each.partition('=')[0]}=…" if each.startswith("notify.") else each for each in arguments]
+    return [SETS_NOTIFY.sub(r"\1=…", each) for each in arguments]
 
 
 def tell_of_run(notify: NotifyConfig, config: str, log: Path) -> list[str]:

@@ -117,7 +117,9 @@ class Session:
     def start(self, facts: dict[str, Any]) -> list[Decision]:
         """Plan, log the plan, and refuse what cannot be done."""
         decisions = plan(self.mill, force=self.selection.force)
-        told = {"config": self.mill.config.name, "settings": self.mill.config.model_dump(mode="json")}
+        # The log is shown to others, and where notices go may be a secret.
+        settings = self.mill.config.model_dump(mode="json", exclude={"notify": {"webhook"}})
+        told = {"config": self.mill.config.name, "settings": settings}
         self.log("start", **told, **facts, plan=[d.as_json() for d in decisions])
         self.selection.refuse_stale(decisions)
         return decisions

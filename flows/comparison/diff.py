@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,15 @@ def _settings(before: Corpus, after: Corpus) -> Iterator[str]:
         if old is not None and new is not None:
             documents = [{**each.manifest["key_document"], "inputs": {}} for each in (old, new)]
             yield from differences(documents[0], documents[1], SECTIONS.get(stage.name, stage.name))
+            first, second = (training_start(each.manifest) for each in (old, new))
+            if first != second:
+                yield f"training starts from {first} → {second}"
+
+
+def training_start(manifest: Mapping[str, Any]) -> str:
+    """What a training started from; "nothing" for any other stage."""
+    start = manifest["inputs"].get("start")
+    return "nothing" if start is None else f"the checkpoint {start['key'][:12]}"
 
 
 def _lines(told: Row) -> Iterator[str]:

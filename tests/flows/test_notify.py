@@ -1,5 +1,7 @@
 """Notices: sent to a real receiver on loopback, and harmless where there is none."""
 
+import json
+
 import pytest
 
 from flows import dag
@@ -84,9 +86,24 @@ def test_a_webhook_that_is_no_url_is_not_shown_with_its_secret(monkeypatch):
     assert "SECRET" not in problem
 
 
-def test_a_logged_command_line_has_no_webhook():
-    assert masked(["run", "--set", "notify.webhook=https://hooks.example.org/SECRET"]) == [
-        "run",
-        "--set",
-        "notify.webhook=…",
-    ]
+@pytest.mark.parametrize(
+    "set_so",
+    [
+        ["--set", "notify.webhook=https://hooks.example.org/SECRET"],
+        ["--set=notify.webhook=https://hooks.example.org/SECRET"],
+        ["--set", 'notify={ webhook = "https://hooks.example.org/SECRET" }'],
+        ["--set", " notify.webhook=https://hooks.example.org/SECRET"],
+    ],
+)
+def test_a_logged_command_line_has_no_webhook(set_so):
+    told = masked(["run", *set_so, "--set", "pretrain.lr=0.1"])
+    assert "SECRET" not in " ".join(told)
+    assert told[-2:] == ["--set", "pretrain.lr=0.1"]
+
+
+def test_the_settings_in_a_log_have_no_webhook(copied):
+    with receiver() as (url, _), session_of(copied, f'{{webhook = "{url}", on = ["done"]}}') as session:
+        session.start({})
+        told = session.log_path.read_text()
+    assert url not in told
+    assert json.loads(told.splitlines()[0])["settings"]["notify"] == {"on": ["done"]}

@@ -6,9 +6,10 @@ import re
 import pytest
 
 from flows import runs
+from flows.comparison import diff
 from flows.comparison.compare import _newest_side
 from flows.comparison.layout import Row, Section
-from flows.comparison.runs import compare_runs, held_out_texts
+from flows.comparison.runs import _settings, compare_runs, held_out_texts
 from flows.comparison.scores import curves, scores, with_paired
 from pipeline.corpus import Corpus
 from pipeline.engine import upkeep
@@ -17,6 +18,9 @@ from pipeline.shares import shares
 from tests.flows.commands.test_export import write_checkpoint, write_tokenizer
 from tests.flows.conftest import PAGES
 from tests.flows.test_runs import changed  # noqa: F401
+
+FROM_NOTHING = {"key_document": {"config": {}, "tools": {}, "code": {}}, "inputs": {}}
+WENT_ON = {**FROM_NOTHING, "inputs": {"start": {"key": "0123456789abcdef"}}}
 
 
 @pytest.fixture
@@ -30,6 +34,19 @@ def compared(changed):  # noqa: F811
 def test_settings_that_differ_are_named_with_both_values_and_no_others(compared):
     *_, told = compared
     assert told["What they were told"] == {"policy.min_gopher_words": Row("policy.min_gopher_words", ("8", "130"))}
+
+
+def test_what_a_training_went_on_from_is_a_setting_that_differs():
+    told = list(_settings({"pretrain": FROM_NOTHING}, {"pretrain": WENT_ON}))
+    assert told == [Row("training starts from", ("nothing", "the checkpoint 0123456789ab"))]
+
+
+def test_diff_says_what_a_training_went_on_from(tmp_path):
+    before, after = (
+        Corpus({"pretrain": Artifact("pretrain", "", "", tmp_path, manifest=manifest)}, ())
+        for manifest in (FROM_NOTHING, WENT_ON)
+    )
+    assert list(diff._settings(before, after)) == ["training starts from nothing → the checkpoint 0123456789ab"]
 
 
 def test_what_was_removed_stands_under_its_stage_and_reason(compared):
