@@ -79,6 +79,8 @@ class Session:
         self._start = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
         self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
+        while self.log_path.exists():  # by another run of this process in the same second
+            self.log_path = self.log_path.with_stem(f"{self.log_path.stem}-again")
         self._store_lock = locks.using_store(mill.store.root)
 
     @property
