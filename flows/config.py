@@ -6,6 +6,7 @@ Wrong input is told in one sentence with the key's full path, the value found an
 import difflib
 import json
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,11 +111,15 @@ def load_config(path: Path, settings: list[str] | None = None) -> MillConfig:
         raise BadInput(f"{path}: {_sentence(error, values)}") from error
 
 
-def as_toml(config: MillConfig) -> str:
-    """The resolved config as TOML that gives the same config again, each key under its description."""
+def as_toml(config: MillConfig, without: Collection[str] = ()) -> str:
+    """The resolved config as TOML that gives the same config again, each key under its description.
+
+    Sections that are to be `without` are left out.
+    """
     lines: list[str] = [f"name = {_literal(config.name)}"]
     for section in list(MillConfig.model_fields)[1:]:
-        _write_table(lines, section, getattr(config, section))
+        if section not in without:
+            _write_table(lines, section, getattr(config, section))
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,8 @@
 """What the stages of a plan would cost: seconds, from what the last runs in the store took.
 
 A map stage is estimated by its parts, a training by its tokens and weights, anything else by what it took last time.
-A stage of which nobody knows yet whether it will run has an upper figure: all of its work, of the size it had.
+A stage of which nobody knows yet whether it will run has an upper figure: all of its work, of the size it had. So has
+one that goes on where it was stopped: how much of it is done is not looked for.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from flows import refs, stages
 from flows.plan import Decision, Mill, to_crawl
 from model.config import PretrainConfig
 from pipeline import snapshots
+from pipeline.engine.resolve import GOES_ON
 from pipeline.engine.store import Store
 from pipeline.summary import as_duration
 
@@ -26,7 +28,7 @@ LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage would take: None where its like was never measured; `upper` where it may not run at all."""
+    """What a stage would take: None where its like was never measured; `upper` where all or some of it may not run."""
 
     seconds: float | None
     upper: bool = False
@@ -59,7 +61,7 @@ def total(found: dict[str, Estimate]) -> str:
         return ""
     expected = Estimate(sum(each.seconds or 0.0 for each in found.values() if not each.upper))
     at_most = Estimate(sum(each.seconds or 0.0 for each in found.values()), upper=True)
-    ranges = [str(expected), *([str(at_most)] if at_most.seconds != expected.seconds else [])]
+    ranges = dict.fromkeys([str(expected), *([str(at_most)] if at_most.seconds != expected.seconds else [])])
     unmeasured = [stage for stage, each in found.items() if each.seconds is None]
     if len(unmeasured) == len(found):
         return "Nothing was measured here yet: how long it takes is not known."
@@ -72,12 +74,13 @@ def _estimate(mill: Mill, decision: Decision, force: str | None) -> Estimate:
         return CACHED
     if decision.stage == stages.SCRAPE.name:
         return Estimate(_crawl_seconds(mill, everything=force == decision.stage))
-    upper = decision.status == "unknown"
+    unknown = decision.status == "unknown"
+    upper = unknown or GOES_ON in decision.reasons
     last = _measured(mill, decision)
     if last is None:
         return Estimate(None, upper)
     if stages.BY_NAME[decision.stage].kind == "map":
-        return Estimate(_map_seconds(last["run"], len(last["parts"]) if upper else decision.parts_to_do), upper)
+        return Estimate(_map_seconds(last["run"], len(last["parts"]) if unknown else decision.parts_to_do), upper)
     seconds = float(last["run"]["wall_seconds"])
     if decision.stage == stages.PRETRAIN.name:
         seconds = _training_seconds(last, mill.config.pretrain)

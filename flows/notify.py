@@ -8,8 +8,10 @@ Receivers in Slack's manner show `text`. One that is down, slow, or refuses neve
 import http.client
 import json
 import os
+import re
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,9 @@ from pipeline.config import Config, execution
 
 WEBHOOK = "GPTMILL_WEBHOOK"
 TIMEOUT_SECONDS = 10.0
+
+SETS_NOTIFY = re.compile(r"^((?:--\w+=)?\s*notify\b[^=]*)=.*", re.DOTALL)
+"""A `--set` of this section, of one key or of all of it, with the option before it or without."""
 
 Row = dict[str, Any]
 
@@ -32,6 +37,11 @@ class NotifyConfig(Config):
         ("failed", "crashed", "promoted", "refused")
     )
     """Events to tell: a run done, failed, or killed while scheduled; a new model promoted, or not good enough"""
+
+
+def masked(arguments: list[str]) -> list[str]:
+    """A command line without the webhook that a `--set` may have: logs of runs are for others to read too."""
+    return [SETS_NOTIFY.sub(r"\1=…", each) for each in arguments]
 
 
 def tell_of_run(notify: NotifyConfig, config: str, log: Path) -> list[str]:
@@ -53,7 +63,12 @@ def tell(notify: NotifyConfig, config: str, *, event: str, text: str, **facts: A
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
             return []
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return [f"The notice of {event} could not be sent ({error}); the run is none the worse for it."]
+        # Of the error only what holds no part of the URL, which may be a secret.
+        if isinstance(error, urllib.error.HTTPError):
+            why = f"HTTP {error.code}"
+        else:
+            why = getattr(getattr(error, "reason", error), "strerror", None) or type(error).__name__
+        return [f"The notice of {event} could not be sent ({why}); the run is none the worse."]
 
 
 def _notices(config: str, rows: list[Row]) -> Iterator[Row]:

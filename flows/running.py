@@ -11,6 +11,7 @@ from collections.abc import Callable
 from flows import dag, interrupt, promotion, server
 from flows.config import load_config
 from flows.display import Display
+from flows.notify import masked
 from flows.options import positive, with_config, with_store
 from flows.plan import Decision, Mill
 from flows.runs import find_run, give_name, refuse_name
@@ -53,7 +54,7 @@ def run_mill(
     with Session(mill, selection, options.jobs, display) as session:
         if begin is not None:
             begin(mill)
-        decisions = session.start({"arguments": sys.argv[1:], "jobs": options.jobs})
+        decisions = session.start({"arguments": masked(sys.argv[1:]), "jobs": options.jobs})
         wanted = [decision for decision in decisions if decision.stage in selection.wanted]
         if all(decision.status == "cached" for decision in wanted) and server.configured() is None:
             dag.mill(session.walk, mill.config, mill)

@@ -63,9 +63,9 @@ def find_run(store: Store, wanted: str | None, *stages: str) -> Run:
     known = runs(store)
     if wanted is None:
         for run in known:
-            if _has(store, run, stages):
+            if has(store, run, stages):
                 latest = promoted(store, run.config).get("run")
-                return next((each for each in known if each.id == latest and _has(store, each, stages)), run)
+                return next((each for each in known if each.id == latest and has(store, each, stages)), run)
         raise BadInput(f"No run in {store.root} has got as far as {stages[-1]}: gptmill run goes on.")
     matching = [run for run in known if wanted in run.names] or [run for run in known if run.id.startswith(wanted)]
     if len(matching) != 1:
@@ -87,10 +87,19 @@ def artifacts(store: Store, run: Run) -> dict[str, Artifact]:
 
 def corpus_of(store: Store, run: Run) -> Corpus:
     """The corpus that a run made or found, as far as it got."""
-    found = artifacts(store, run)
-    logged = run.stages.get("scrape", {}).get("snapshots")
-    names = dict.fromkeys(f"snapshots/{part.snapshot}" for part in found["extract"].parts)
-    return Corpus(found, tuple(store.root / name for name in (names if logged is None else logged)))
+    return Corpus(artifacts(store, run), snapshots_of(store, run))
+
+
+def snapshots_of(store: Store, run: Run) -> tuple[Path, ...]:
+    """The folders of the snapshots that a run saw, in the order of the corpus: as its log has them, or else its pages.
+
+    Nothing where neither tells.
+    """
+    names = run.stages.get("scrape", {}).get("snapshots")
+    if names is None:
+        extract = store.load("extract", run.stages["extract"]["key"]) if "extract" in run.stages else None
+        names = dict.fromkeys(f"snapshots/{part.snapshot}" for part in extract.parts) if extract else ()
+    return tuple(store.root / name for name in names)
 
 
 def manifests(store: Store, run: Run) -> dict[str, Row]:
@@ -178,7 +187,7 @@ def _names(store: Store) -> list[tuple[Path, Row]]:
     return [(path, reference) for path, reference in found if path.stem != LATEST and "run" in reference]
 
 
-def _has(store: Store, run: Run, stages: tuple[str, ...]) -> bool:
+def has(store: Store, run: Run, stages: tuple[str, ...]) -> bool:
     """Whether a run has all of these stages, and what they gave is still there."""
     return run.stages.keys() >= set(stages) and all(_there(store, run, stage) for stage in stages)
 
@@ -193,7 +202,7 @@ def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
     end: Row = {}
     promotion: Row | None = None
     stages: dict[str, Row] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
         except ValueError:

@@ -107,12 +107,14 @@ def settle(home: Path) -> None:
 
 def start(home: Path, port: int, own: dict[str, str]) -> "subprocess.Popen[bytes]":
     """Start a server with settings of its own; it ends with this process."""
+    # Pages of other sites, open in a browser on this machine, are not to start runs.
+    origins = ",".join(f"http://{host}:{port}" for host in ("127.0.0.1", "localhost"))
     app = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "server.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-c", SERVE, *app, "--log-level", "error", "--lifespan", "on"],
             cwd=home,
-            env={**os.environ, **own},
+            env={**os.environ, "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origins, **own},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -80,6 +80,8 @@ class Session:
         self._start = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
         self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
+        while self.log_path.exists():  # by another run of this process in the same second
+            self.log_path = self.log_path.with_stem(f"{self.log_path.stem}-again")
         self._store_lock = locks.using_store(mill.store.root)
 
     @property
@@ -113,12 +115,14 @@ class Session:
         """Add a line to the run's log."""
         row = {"event": event, "at": round(time.time(), 3), **facts}
         with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row) + "\n")
 
     def start(self, facts: dict[str, Any]) -> list[Decision]:
         """Plan, log the plan, and refuse what cannot be done."""
         decisions = plan(self.mill, force=self.selection.force)
-        told = {"config": self.mill.config.name, "settings": self.mill.config.model_dump(mode="json")}
+        # The log is shown to others, and where notices go may be a secret.
+        settings = self.mill.config.model_dump(mode="json", exclude={"notify": {"webhook"}})
+        told = {"config": self.mill.config.name, "settings": settings}
         self.log("start", **told, **facts, plan=[d.as_json() for d in decisions])
         self.selection.refuse_stale(decisions)
         return decisions

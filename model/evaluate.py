@@ -6,6 +6,7 @@ reaches (entropy of single bytes and tokens), what counting reaches (a 5-gram mo
 what `xz -9` makes of the same bytes.
 """
 
+import hashlib
 import json
 import lzma
 import math
@@ -75,9 +76,13 @@ def evaluate(
         raise TrainingError("The validation split is empty: add documents, or hold more of them out in [pack].")
     judge = Judge(model, encoding, config, progress)
     with reproducible(model.embedding.weight.device):
+        scored = judge.sets(contents)
+        for path in sets:  # which items they were, for whoever compares two evaluations
+            kind = "tasks" if isinstance(contents[path.name], Task) else "sets"
+            scored[kind][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         result = {
             **judge.held_out(train, val),
-            **judge.sets(contents),
+            **scored,
             "memorisation": judge.memorised(train, val),
             "samples": judge.samples(),
             "parameters": model.parameter_count(),
@@ -135,13 +140,9 @@ class Judge:
         ids, index = val.window(0, len(val)), val.index()
         starts = index["start"].to_numpy()
         nats, sizes = self.losses(ids, "held-out text", starts), self.sizes[ids]
-        text = b"".join(map(self.encoding.decode_single_token_bytes, ids[sizes > 0].tolist()))
-        # Words end with their document, though nothing stands between two.
-        words = b"".join(
-            self.encoding.decode_single_token_bytes(token) if size else b"\n"
-            for token, size in zip(ids.tolist(), sizes.tolist(), strict=True)
-        )
-        n_bytes, n_words = len(text), len(words.split())
+        documents = [self._bytes(some) for some in np.split(ids, starts[1:])]
+        text = b"".join(documents)
+        n_bytes, n_words = len(text), sum(len(document.split()) for document in documents)
         validation = {
             "tokens": len(ids),
             "bytes": n_bytes,
@@ -163,6 +164,11 @@ class Judge:
                 "ngram_tokens": counted,
             }
         return {"validation": validation, "hosts": by_host(nats, sizes, index, MOST_HOSTS)}
+
+    def _bytes(self, ids: Ints) -> bytes:
+        """What tokens stand for; end-of-text, and whatever else has no length, stands for nothing."""
+        written = ids[self.sizes[ids] > 0].tolist()
+        return b"".join(map(self.encoding.decode_single_token_bytes, written))
 
     def sets(self, contents: Mapping[str, Task | list[str]]) -> dict[str, dict[str, Any]]:
         """`tasks`: scores by the name of a set of items; `sets`: bits per byte by the name of a set of texts."""

@@ -130,12 +130,24 @@ def _pages(folder: Path) -> dict[str, Item]:
     return {url: Item(digest, None) for url, digest in _rows(index.select(["url", "payload_digest"]))}
 
 
+def _urls(folder: Path, outcome: str) -> list[str]:
+    """The URLs that a snapshot met with this outcome."""
+    index = read_table(folder / INDEX, ["url", "outcome"])
+    urls: list[str] = index.filter(pc.equal(index["outcome"], outcome))["url"].to_pylist()
+    return urls
+
+
 def _as_of(corpus: Corpus, snapshot: Path, pages: dict[str, Item]) -> dict[str, Item]:
-    """The pages that gave a document by then, each with its tokens."""
+    """The pages whose newest version by then gave a document, each with its tokens."""
     found: dict[str, Item] = {}
+    begun = ""
     for part in range(len(corpus)):
         source, _, sequence = corpus.snapshot_of(part).partition("/")
         if source == snapshot.parent.name and int(sequence) <= int(snapshot.name):  # parts come oldest first
+            if sequence != begun:
+                begun = sequence
+                for url in _urls(snapshot.parent / sequence, STORED):  # what an older version gave is no longer there
+                    found.pop(url, None)
             for url, tokens in _rows(corpus.fates(part, texts=False).select(["url", "tokens"])):
                 if url in pages:
                     found[url] = Item(pages[url].content, tokens)

@@ -8,6 +8,8 @@ nanoGPT reads how many ids there are from a pickle beside the files (meta.pkl), 
 Pickles can run any code, so none is written here.
 """
 
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ DOCUMENTS_EXPORTED = pa.schema(
         ("length", pa.int64()),
         *(FATES.field(name) for name in ("doc_id", "url")),
         ("host", pa.string()),
-        *(FATES.field(name) for name in ("source", "snapshot", "language", "license", "title")),
+        *(FATES.field(name) for name in ("source", "snapshot", "language", "license")),
         ("fetched_at", pa.timestamp("ms", tz="UTC")),
     ]
 )
@@ -79,40 +81,45 @@ def streams(parts: list[Path], vocab_size: int, out: Path) -> dict[Split, int]:
 def documents(corpus: Corpus, path: Path) -> int:
     """Write a row for each packed document as Parquet, `DOCUMENTS_EXPORTED`, in the order of the streams; how many.
 
-    Texts are left out: personal data is replaced in the ids, not in them.
+    Texts and titles are left out: personal data is replaced in the ids, not in them.
     """
     from pyarrow import parquet  # most commands need none of it
 
-    rows = 0
+    rows, held_out = 0, []
+    borders = {split: corpus.borders(split) for split in SPLITS}
     with parquet.ParquetWriter(path, DOCUMENTS_EXPORTED) as writer:
-        for split in SPLITS:
-            for part, border in enumerate(corpus.borders(split)[:-1]):
-                table = _packed_documents(corpus, part, split, border)
-                writer.write_table(table)
-                rows += len(table)
+        # Parts of one snapshot are neighbours, and its index is long: it is read once for all of them.
+        for _, parts in groupby(range(len(corpus)), corpus.snapshot_of):
+            table = _packed_documents(corpus, list(parts), borders)
+            writer.write_table(table.filter(pc.equal(table["split"], "train")))
+            held_out.append(table.filter(pc.equal(table["split"], "val")))
+            rows += len(table)
+        for table in held_out:
+            writer.write_table(table)
     return rows
 
 
-def _packed_documents(corpus: Corpus, part: int, split: Split, border: int) -> pa.Table:
-    """A part's documents in a split, whose ids begin at `border` in its stream."""
-    index = read_table(index_path(corpus.folder("pack", part), split))
-    facts = corpus.fates(part, texts=False)
-    facts = facts.take(pc.index_in(index["doc_id"], facts["doc_id"].combine_chunks()))
-    columns = {name: facts[name] for name in facts.column_names}
-    snapshot = corpus.snapshot_folder(part)
+def _packed_documents(corpus: Corpus, parts: list[int], borders: Mapping[Split, list[int]]) -> pa.Table:
+    """The documents of a snapshot's parts in both splits; `borders` has where each part's ids begin in a stream."""
+    tables = []
+    for part in parts:
+        facts = corpus.fates(part, texts=False)
+        for split in SPLITS:
+            index = read_table(index_path(corpus.folder("pack", part), split))
+            found = facts.take(pc.index_in(index["doc_id"], facts["doc_id"].combine_chunks()))
+            found = found.append_column("split", pa.array([split] * len(index), pa.string()))
+            found = found.append_column("start", pc.add(index["start"], borders[split][part]))
+            tables.append(found.append_column("length", index["length"]))
+    table = pa.concat_tables(tables)
+    columns = {name: table[name] for name in table.column_names} | {"host": hosts(table["url"])}
+    snapshot = corpus.snapshot_folder(parts[0])
     if snapshot is not None:
         seen = read_table(snapshot / INDEX, ["url", "stored_at", "fetched_at", "license"])
-        seen = seen.take(pc.index_in(index["url"], seen["url"].combine_chunks()))
+        seen = seen.take(pc.index_in(table["url"], seen["url"].combine_chunks()))
         columns["fetched_at"] = pc.coalesce(seen["stored_at"], seen["fetched_at"])
-        columns["license"] = pc.coalesce(facts["license"], seen["license"])
-    columns |= {
-        "split": pa.array([split] * len(index), pa.string()),
-        "start": pc.add(index["start"], border),
-        "length": index["length"],
-        "host": hosts(index["url"]),
-    }
-    found = [columns.get(field.name, pa.nulls(len(index), field.type)) for field in DOCUMENTS_EXPORTED]
-    return pa.table(found, schema=DOCUMENTS_EXPORTED)
+        columns["license"] = pc.coalesce(table["license"], seen["license"])
+    told = [columns.get(field.name, pa.nulls(len(table), field.type)) for field in DOCUMENTS_EXPORTED]
+    return pa.table(told, schema=DOCUMENTS_EXPORTED)
 
 
 def llmc(parts: list[Path], vocab_size: int, out: Path, file_ids: int = LLMC_FILE_IDS) -> dict[Split, int]:

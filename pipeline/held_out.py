@@ -5,6 +5,7 @@ not be here either: `without` leaves it out of a comparison, `forget` takes it o
 """
 
 import hashlib
+import secrets
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,7 +70,7 @@ def unseen(table: pa.Table, val_fraction: float) -> pa.Table:
 def write(table: pa.Table, path: Path) -> None:
     """Write a sample, at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     write_table(table, aside)
     flush(aside)
     aside.replace(path)

@@ -26,6 +26,7 @@ from pipeline.documents import read_table
 from pipeline.engine.store import Store, read_object
 from pipeline.select import RULES
 from pipeline.shares import KINDS, shares
+from pipeline.sources import CrawlSource, Source
 from pipeline.summary import as_count, as_number, as_words
 
 FORMAT = 1
@@ -83,7 +84,7 @@ def facts(store: Store, run: Run) -> Facts:
                 f"{stage}: {text}" for stage, each in told.items() for text in each["stats"].get("warnings", ())
             ],
         },
-        "model": _model(told),
+        "model": _model(store, told),
         "evaluation": _evaluation(corpus),
         "distribution": {"licence_of_this_folder": None, "restrictions": None},
         "maintenance": {"maintainer": None, "takedowns_applied": _takedowns(told)},
@@ -123,16 +124,22 @@ def config_of(run: Run) -> MillConfig | None:
 
 
 def _largest(corpus: Corpus) -> Facts:
-    """The shares of each kind, those with most tokens."""
-    return {
-        kind: [{"name": name, **share._asdict()} for name, share in list(found.items())[:MOST_NAMED]]
-        for kind, found in shares(corpus).items()
-    }
+    """The shares of each kind, those with most tokens; the `others` of each are counted together."""
+    told: Facts = {"others": {}}
+    for kind, found in shares(corpus).items():
+        told[kind] = [{"name": name, **share._asdict()} for name, share in list(found.items())[:MOST_NAMED]]
+        others = list(found.values())[MOST_NAMED:]
+        told["others"][kind] = {
+            "names": len(others),
+            "documents": sum(share.documents for share in others),
+            "tokens": sum(share.tokens for share in others),
+        }
+    return told
 
 
 def _sources(corpus: Corpus, told: Manifests, config: MillConfig | None) -> list[Facts]:
     """Each source with what it was asked for, as far as the run's log tells, and its snapshots, oldest first."""
-    asked = {} if config is None else {source.name: identity(source) for source in config.scrape.sources}
+    asked = {} if config is None else {source.name: _asked(source) for source in config.scrape.sources}
     folders = {(folder.parent.name, int(folder.name)): folder for folder in corpus.snapshots}
     found: dict[str, Facts] = {}
     for seal in told.get("scrape", {}).get("snapshots", []):
@@ -142,6 +149,15 @@ def _sources(corpus: Corpus, told: Manifests, config: MillConfig | None) -> list
         )
         known["snapshots"].append(_snapshot(folders[seal["source"], seal["sequence"]], seal))
     return list(found.values())
+
+
+def _asked(source: Source) -> Facts:
+    """What shapes a source, but what it tells of the network of whoever crawled."""
+    told = identity(source)
+    if isinstance(source, CrawlSource):
+        del told["private_hosts"]
+        told["seeds_from_file"] = source.seeds_file is not None
+    return told
 
 
 def _snapshot(folder: Path, seal: Mapping[str, Any]) -> Facts:
@@ -195,16 +211,29 @@ def _meaning(model: type[BaseModel], name: str) -> str:
     return " ".join((field.description or "").split()) if field else ""
 
 
-def _model(told: Manifests) -> Facts | None:
-    """The shape, the training and its settings; None where nothing was trained."""
+def _model(store: Store, told: Manifests) -> Facts | None:
+    """The shape, the training, its settings, and what it went on from; None where nothing was trained."""
     if "pretrain" not in told:
         return None
     stats = told["pretrain"]["stats"]
     return {
         **{name: stats[name] for name in ("parameters", "steps", "epochs", "val_loss", "hardware")},
         "tokens_seen": stats["rows"],
+        "went_on_from": _earlier(store, told["pretrain"]["inputs"]),
         "settings": _described(told, "pretrain"),
     }
+
+
+def _earlier(store: Store, made_from: Mapping[str, Any]) -> Facts | None:
+    """The checkpoint that a training went on from, and whether it had the same corpus, which is null where the store
+    has forgotten; None where training started from nothing.
+    """
+    if "start" not in made_from:
+        return None
+    checkpoint = made_from["start"]
+    shards = (store.manifest("pretrain", checkpoint["key"]) or {}).get("inputs", {}).get("shards")
+    same = None if shards is None else shards["digest"] == made_from["shards"]["digest"]
+    return {"key": checkpoint["key"], "digest": checkpoint["digest"], "same_corpus": same}
 
 
 def _evaluation(corpus: Corpus) -> Facts | None:
@@ -221,9 +250,9 @@ def scored(evaluation: Facts | None) -> list[Figure]:
     if evaluation is None:
         return []
     held_out = evaluation["validation"]
-    first = Figure(
-        "held-out text", "bits per byte", held_out["bits_per_byte"], tuple(held_out["bits_per_byte_interval"])
-    )
+    # One text drawn anew is itself.
+    interval = tuple(held_out["bits_per_byte_interval"]) if held_out["documents"] > 1 else None
+    first = Figure("held-out text", "bits per byte", held_out["bits_per_byte"], interval)
     counted = [
         Figure("held-out text", f"bits per byte of {name}", held_out.get(key))
         for name, key in (("a 5-gram model", "ngram_bits_per_byte"), ("xz -9", "xz_bits_per_byte"))

@@ -24,10 +24,13 @@ from pipeline.config import BadInput
 from pipeline.engine import locks
 from pipeline.engine.store import Store
 from pipeline.engine.upkeep import size_of
+from pipeline.takedowns import takedowns
 
-HALF_WRITTEN = ".*.????????"
+HALF_WRITTEN = ".*." + 8 * "[0-9a-f]"
 """What `write_atomically` calls a file until it is whole."""
-WRITTEN_IN = ("", "refs/*/", "snapshots/*/*/", "artifacts/*/*/", "shards/*/*/")
+WRITTEN_IN = ("refs/*/", "refs/*/state/", "snapshots/*/*/", "artifacts/*/*/", "shards/*/*/")
+WRITTEN_IN_ROOT = ("store.json", "hashes.json", "accepted.jsonl", "tombstones.jsonl")
+"""Of a store's own folder, which may be one that a person keeps other things in."""
 SERVER = b"prefect.server.api.server"
 """Stands in the command line of a Prefect server."""
 
@@ -108,7 +111,7 @@ def _killed_runs(store: Store, dry_run: bool) -> Iterator[str]:
 def _rows(log: Path) -> list[Row]:
     """The rows of a log, without a line that a kill cut off."""
     rows = []
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -127,19 +130,23 @@ def _mark_crashed(store: Store, url: str | None, runs: list[UUID]) -> bool:
             if configured is not None:
                 os.environ["PREFECT_API_URL"] = configured
         return True
-    if not server.answers(url):
+    import httpx
+
+    try:
+        _crash(url, runs)
+    except httpx.HTTPError:
         return False
-    _crash(url, runs)
     return True
 
 
 def _crash(url: str, runs: list[UUID]) -> None:
-    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.states import Crashed
 
     from flows.schedule.deployment import end, state_of
 
-    with SyncPrefectClient(url) as client:
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
         for run in runs:
             state = state_of(client, run)
             if state is not None and not state.is_final():
@@ -147,12 +154,13 @@ def _crash(url: str, runs: list[UUID]) -> None:
 
 
 def _half_written(store: Store, dry_run: bool) -> Iterator[str]:
-    for place in WRITTEN_IN:
-        for path in sorted(store.root.glob(place + HALF_WRITTEN)):
-            if path.is_file():
-                if not dry_run:
-                    path.unlink()
-                yield f"{store.relative(path)} is half-written; {_done('deleted', dry_run)}."
+    patterns = [place + HALF_WRITTEN for place in WRITTEN_IN]
+    patterns += [HALF_WRITTEN.replace("*", name, 1) for name in WRITTEN_IN_ROOT]
+    for path in (path for pattern in patterns for path in sorted(store.root.glob(pattern))):
+        if path.is_file():
+            if not dry_run:
+                path.unlink()
+            yield f"{store.relative(path)} is half-written; {_done('deleted', dry_run)}."
     for folder in _work(store, goes_on=False):
         if not dry_run:
             shutil.rmtree(folder)
@@ -169,7 +177,10 @@ def _half_purged(store: Store, dry_run: bool) -> Iterator[str]:
     if any((store.root / "snapshots").glob(f"*/{purge.ASIDE}*")):
         if not dry_run:
             purge.commit(store)
-        yield f"A purge was killed; {_done('brought to its end', dry_run)}."
+        yield f"A purge was killed; its snapshots {_done('brought to their end', dry_run)}."
+    for row in takedowns(store.tombstones):
+        if row.get("purge") and "purged" not in row and "undo" not in row:
+            yield f"Takedown {row['takedown']} is not purged everywhere: run gptmill takedown again, with --purge."
 
 
 def _done(what: str, dry_run: bool) -> str:

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 
 class Figure(NamedTuple):
-    """One number for one set: its 95 % interval, and what guessing scores where that is known."""
+    """One number for one set: its 95 % interval, what guessing scores where that is known, and of how many items."""
 
     of: str
     what: str
     value: float | None
     interval: tuple[float | None, float | None] | None = None
     chance: float | None = None
+    items: int | None = None
 
 
 def arguments(added: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace, display: Display) -> int:
         facts = {"model": chosen.name, "parameters": judge.model.parameter_count(), **found}
         print(json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False))  # noqa: T201
     else:
-        Console(highlight=False).print(_table(figures(found)))
+        Console(highlight=False, markup=False).print(_table(figures(found)))
     return 0
 
 
@@ -84,13 +85,14 @@ def scores(judge: "Judge", contents: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figures(found: Mapping[str, Any]) -> list[Figure]:
-    """The figures of all sets, one after another."""
+    """The figures of all sets, one after another; without an interval of one text or item: drawn anew it is itself."""
     rows = [
         Figure(
             name,
             "bits per byte",
             texts["bits_per_byte"],
-            texts["bits_per_byte_interval"] if texts["documents"] > 1 else None,  # one text drawn anew is itself
+            texts["bits_per_byte_interval"] if texts["documents"] > 1 else None,
+            items=texts["documents"],
         )
         for name, texts in found["sets"].items()
     ]
@@ -98,7 +100,8 @@ def figures(found: Mapping[str, Any]) -> list[Figure]:
         for metric in ("acc", "acc_norm", "perplexity"):
             if metric in task:
                 chance = task["chance"] if metric == "acc" else None
-                rows.append(Figure(name, metric, task[metric], task[f"{metric}_interval"], chance))
+                interval = task[f"{metric}_interval"] if task["items"] > 1 else None
+                rows.append(Figure(name, metric, task[metric], interval, chance, task["items"]))
     return rows
 
 

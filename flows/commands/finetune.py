@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from flows import options as kinds
-from flows.commands.export import refuse_filled
+from flows.commands.folders import refuse_filled
 from flows.display import Display
 from flows.models import model_named
 from flows.refs import LATEST

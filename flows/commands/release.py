@@ -1,7 +1,7 @@
 """`gptmill export --release`: a run as a folder that a third party can open and judge.
 
     DATASHEET.md, datasheet.json   what is in it, whence, what was done to it, what it scored
-    config.toml                    the config of the run
+    config.toml                    the config of the run, but who works for it and who is told
     data/train.bin, data/val.bin   the ids of both splits; data/documents.parquet says whose they are
     tokenizer/                     the vocabulary as gptmill and tiktoken read it
     model/                         the model and its tokenizer as transformers opens them
@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows import refs
 from flows.commands import datasheet
-from flows.commands.export import sound, write_hugging_face, written_aside
-from flows.config import as_toml, load_config
+from flows.commands.folders import sound, write_hugging_face, written_aside
+from flows.config import as_toml
+from flows.models import latest
+from flows.refs import last_model
 from flows.runs import Run, artifacts, corpus_of, find_run, runs
 from pipeline import export
 from pipeline.config import BadInput
@@ -27,17 +28,26 @@ from pipeline.engine.store import MANIFEST, Store, describe_files
 from pipeline.shards import SPLITS, dtype_for, end_of_text, load_encoding, tokenizer_files
 
 CONFIG = "config.toml"
+
+OURS = ("workers", "notify")
+"""Sections that are no business of others: who works, and who is told by which address, which may be a secret."""
+
 IN_WORDS = {2: "two bytes each", 4: "four bytes each"}
 
 
 def chosen_run(store: Store, name: str | None, config: Path | None) -> Run:
-    """The run of that name or id, or the one (of a config) that `latest` is of, or else the newest with a corpus."""
+    """The run of that name or id, or the newest with a corpus of those (of a config) that the latest model is of, or of
+    all.
+    """
     if name is not None:
         return find_run(store, name, "extract", PACKED)
-    of = None if config is None else load_config(config).name
-    known = [run for run in runs(store) if of in (None, run.config) and PACKED in artifacts(store, run)]
-    promoted = [run for run in known if refs.promoted(store, run.config).get("run") == run.id]
-    found = next(iter([*promoted, *known]), None)
+    of, stages = latest(store, config) if config else last_model(store.root) or (None, {})
+    known = [run for run in runs(store) if config is None or run.config == of]
+    model = stages.get("pretrain", {}).get("key")
+    of_model = [
+        run for run in known if run.config == of and model and run.stages.get("pretrain", {}).get("key") == model
+    ]
+    found = next((run for run in [*of_model, *known] if PACKED in artifacts(store, run)), None)
     if found is None:
         raise BadInput(f"No run in {store.root} has packed a corpus that is still there: gptmill run makes one.")
     return found
@@ -60,7 +70,7 @@ def to_release(store: Store, run: Run, folder: Path) -> list[str]:
         config = datasheet.config_of(run)
         found["config_file"] = None if config is None else CONFIG
         if config is not None:
-            (aside / CONFIG).write_text(as_toml(config), encoding="utf-8")
+            (aside / CONFIG).write_text(as_toml(config, without=OURS), encoding="utf-8")
         found["files"] = describe_files(aside)
         (aside / "datasheet.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (aside / "DATASHEET.md").write_text(datasheet.as_markdown(found), encoding="utf-8")
@@ -119,7 +129,10 @@ def _told(found: dict[str, Any], model: str) -> Iterator[str]:
     yield f"The run {found['run']['run']}: {train} to train on, {val} held out."
     yield model
     if found["config_file"]:
-        yield f"{found['config_file']} tells the run's settings, paths on this machine and the contact among them."
+        yield (
+            f"{found['config_file']} tells the run's settings, among them paths on this machine, the contact and "
+            f"private hosts; [{'] and ['.join(OURS)}] are left out."
+        )
     else:
         yield "The log of the run does not tell its whole config; the datasheet has the settings that shape bytes."
     yield "DATASHEET.md says where the mill does not know: fill that in before you pass it on."

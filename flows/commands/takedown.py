@@ -123,9 +123,9 @@ def _named(store: Store, what: str) -> Tombstones:
 def _purge(store: Store, number: int, stones: Tombstones, documents: list[Document], display: Display) -> Row:
     """Take the records out of the snapshots, and delete what was made from them."""
     snapshots = purge_snapshots(store, number, stones, documents)
-    deleted = forget(store, {document.doc_id for document in documents})
-    for path in refs.validation_paths(store):
+    for path in refs.validation_paths(store):  # while the documents can still be found again, should this be killed
         held_out.forget(path, stones, {document.url for document in documents})
+    deleted = forget(store, {document.doc_id for document in documents})
     commit(store)
     _forget_reports(store)
     tell(store, {"purged": number, "at": now(), "snapshots": snapshots})

@@ -13,7 +13,7 @@ from flows.comparison.models import Asked, Turn, compare_models
 from flows.comparison.runs import compare_runs, held_out_texts
 from flows.comparison.scores import with_paired
 from flows.display import Display
-from flows.models import Model, configs, existing_store, model_named
+from flows.models import Model, configs, existing_store, latest, model_named
 from flows.refs import LATEST
 from flows.runs import Run, artifacts, find_run, runs
 from pipeline.config import BadInput
@@ -97,11 +97,18 @@ def _side(name: str, root: Path) -> Side:
 
 
 def _newest_side(store: Store, name: str) -> Side:
-    """The newest model of a config, or of all, and the newest run that gave it."""
+    """The newest model of a config, or of all, and the newest run of that config that gave it, evaluated if one was.
+
+    A model can be the work of several configs: those that differ only in how it is evaluated train but once.
+    """
     model = _model(name, store.root)
-    for each in runs(store):
-        made = each.config == name if model is None else each.stages.get("pretrain", {}).get("key") == model.folder.name
-        if made and {"extract", PACKED} <= artifacts(store, each).keys():
+    config = latest(store, None)[0] if name == LATEST and model is not None else name
+    made = [each for each in runs(store) if each.config == config]
+    if model is not None:
+        made = [each for each in made if each.stages.get("pretrain", {}).get("key") == model.folder.name]
+        made.sort(key=lambda each: "evaluate" not in each.stages)  # the newest first of either
+    for each in made:
+        if {"extract", PACKED} <= artifacts(store, each).keys():
             return Side(name if model is None else model.name, model, each)
     model = model_named(name, store.root)
     return Side(model.name, model, None)

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from flows import stages
 from flows.comparison.scores import scores
 from flows.display import printable
-from flows.runs import Run, artifacts, corpus_of, find_run, runs
+from flows.runs import Run, artifacts, corpus_of, find_run, has, runs, snapshots_of
 from pipeline import diff as comparing
 from pipeline.config import BadInput
 from pipeline.corpus import PACKED, Corpus
@@ -75,10 +75,8 @@ def snapshot_folder(store: Store, name: str) -> Path | None:
 def _run_that_saw(store: Store, *folders: Path) -> Corpus | None:
     """The corpus of the newest run that tokenized both snapshots; None where there is none."""
     for run in runs(store):
-        if {"extract", "tokenize"} <= artifacts(store, run).keys():
-            corpus = corpus_of(store, run)
-            if set(folders) <= set(corpus.snapshots):
-                return corpus
+        if set(folders) <= set(snapshots_of(store, run)) and has(store, run, ("extract", "tokenize")):
+            return corpus_of(store, run)
     return None
 
 
@@ -86,19 +84,18 @@ def _evaluated(store: Store, before: Path, after: Path) -> tuple[Run, Run] | Non
     """The newest evaluated runs for which these were the last snapshots of their sources, the earlier run with the
     settings of the later where there is one; None where one of them has none.
     """
-    earlier, later = list(_ended_at(store, before)), list(_ended_at(store, after))
-    if not earlier or not later:
+    earlier, later = list(_ended_at(store, before)), next(_ended_at(store, after), None)
+    if not earlier or later is None:
         return None
-    alike = [run for run in earlier if _configs(store, run) == _configs(store, later[0])]
-    return (alike or earlier)[0], later[0]
+    wanted = _configs(store, later)
+    return next((run for run in earlier if _configs(store, run) == wanted), earlier[0]), later
 
 
 def _ended_at(store: Store, snapshot: Path) -> Iterator[Run]:
     for run in runs(store):
-        if {"extract", PACKED, "evaluate"} <= artifacts(store, run).keys():
-            seen = [folder for folder in corpus_of(store, run).snapshots if folder.parent == snapshot.parent]
-            if seen and max(seen) == snapshot:
-                yield run
+        seen = [folder for folder in snapshots_of(store, run) if folder.parent == snapshot.parent]
+        if seen and max(seen) == snapshot and has(store, run, ("extract", PACKED, "evaluate")):
+            yield run
 
 
 def _configs(store: Store, run: Run) -> Row:
@@ -133,6 +130,15 @@ def _settings(before: Corpus, after: Corpus) -> Iterator[str]:
         if old is not None and new is not None:
             documents = [{**each.manifest["key_document"], "inputs": {}} for each in (old, new)]
             yield from differences(documents[0], documents[1], SECTIONS.get(stage.name, stage.name))
+            first, second = (training_start(each.manifest) for each in (old, new))
+            if first != second:
+                yield f"training starts from {first} → {second}"
+
+
+def training_start(manifest: Mapping[str, Any]) -> str:
+    """What a training started from; "nothing" for any other stage."""
+    start = manifest["inputs"].get("start")
+    return "nothing" if start is None else f"the checkpoint {start['key'][:12]}"
 
 
 def _lines(told: Row) -> Iterator[str]:

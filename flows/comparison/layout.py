@@ -77,8 +77,13 @@ def tables(found: Comparison) -> Iterator[Table | Text]:
         table = Table(title=title, title_justify="left", title_style="", show_header=False, expand=True)
         for _ in found.names:
             table.add_column(ratio=1, overflow="fold")
-        table.add_row(*(Text.assemble(each.text, ("∎" if each.ended else "…", "dim")) for each in sample.texts))
+        table.add_row(*(Text.assemble(_lines(each.text), ("∎" if each.ended else "…", "dim")) for each in sample.texts))
         yield table
+
+
+def _lines(text: str) -> str:
+    """A text of a model, its lines kept, without what would steer a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _facts(names: tuple[str, str], section: Section) -> Table:

@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from flows.commands.evaluate import figures, scores, shown
 from flows.comparison.layout import UNKNOWN, Row, Sample, Section, Written
+from flows.comparison.scores import ENOUGH, OTHER_VOCABULARIES
 from flows.display import Bar
 from flows.models import Model, judge_of
+from pipeline.shards import RANKS_FILE, SENTENCEPIECE_FILE, TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from model.evaluate import Judge
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 """Bootstrap resamples of the texts that both models score, as an evaluation takes by default."""
-
-ENOUGH_TEXTS = 20
-"""With fewer, texts drawn anew vary too little for their interval to be believed."""
 
 Bits = npt.NDArray[np.float64]
 
@@ -77,7 +76,15 @@ def compare_models(models: Sequence[Model], asked: Asked, bar: Bar) -> tuple[Sec
         for prompt in asked.prompts
         for turn in asked.turns
     ]
-    return Section("The models", rows), _paired(bits, asked.texts), samples
+    losses = [row for row in rows if "loss" in row.what and UNKNOWN not in row.values]
+    differ = losses and _vocabulary(models[0].tokenizer) != _vocabulary(models[1].tokenizer)
+    return Section("The models", rows, OTHER_VOCABULARIES if differ else ""), _paired(bits, asked.texts), samples
+
+
+def _vocabulary(tokenizer: Path) -> list[bytes | None]:
+    """The files that a vocabulary of ours lies in, byte for byte."""
+    paths = [tokenizer / name for name in (TOKENIZER_FILE, RANKS_FILE, SENTENCEPIECE_FILE)]
+    return [path.read_bytes() if path.is_file() else None for path in paths]
 
 
 def _bits(judge: "Judge", texts: Sequence[str], what: str) -> Bits:
@@ -99,7 +106,7 @@ def _paired(bits: Sequence[Bits], texts: Sequence[str]) -> list[Row]:
     a, b = (float(each.sum() / sizes.sum()) for each in bits)
     low, high = interval(bits[1] - bits[0], sizes, RESAMPLES, seed=0)
     worth = "within chance" if low <= 0 <= high else "more than chance"
-    worth = worth if len(texts) >= ENOUGH_TEXTS else "too few texts to judge"
+    worth = worth if len(texts) >= ENOUGH else "too few texts to judge"
     told = f"{b - a:+.4f} ({low:+.4f} to {high:+.4f}), {worth}"
     return [Row(f"bits per byte of {len(texts):,} texts that both hold out", (shown(a), shown(b)), told)]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from flows import stages
-from flows.comparison.diff import SECTIONS
+from flows.comparison.diff import SECTIONS, training_start
 from flows.comparison.layout import UNKNOWN, Row, Section
 from flows.comparison.scores import curves, scores
 from flows.runs import Run, artifacts, corpus_of, manifests
@@ -89,6 +89,7 @@ def _settings(a: Manifests, b: Manifests) -> Iterator[Row]:
             if units:
                 more = f" and {len(units) - NAMED_UNITS:,} more" if len(units) > NAMED_UNITS else ""
                 yield Row(f"code of {stage}", ("", f"differs in {', '.join(units[:NAMED_UNITS])}{more}"))
+            yield from _differing(*({"training starts from": training_start(told[stage])} for told in (a, b)))
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """Two runs side by side: how their losses fell, and what their evaluations say, with what a difference is worth."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,13 @@ from pipeline.summary import is_number
 
 SCORES = "What they score"
 EVALUATE = "evaluate"
+
+ENOUGH = 20
+"""Texts or items: with fewer, those drawn anew vary too little for their interval to be believed."""
+
+OTHER_STRIDE = "another stride"
+
+OTHER_VOCABULARIES = "The vocabularies differ: losses a token do not compare."
 
 MARKS = 6
 """Places on the axis of tokens at which losses are told."""
@@ -40,6 +48,9 @@ def curves(a: Corpus, b: Corpus) -> Section:
     last = _both(val[-1][1] if val else None for _, val in trainings)
     rows.append(Row("last held-out loss", last))
     note = f"Nats a token: means of the training loss over the {short(width)} tokens before."
+    tokenizers = [corpus.artifacts["tokenizer"] for corpus in (a, b) if "pretrain" in corpus.artifacts]
+    if len({tokenizer.digest for tokenizer in tokenizers}) > 1:
+        return Section("Training", rows, f"{note} {OTHER_VOCABULARIES}")
     return Section("Training", rows, note, loss_curves(dict(zip("ab", trainings, strict=True))))
 
 
@@ -71,10 +82,11 @@ def scores(a: Corpus, b: Corpus) -> Section:
     if len(evaluations) < 2:
         return Section(SCORES, [], "Not both were evaluated.")
     found = [read_object(each.path / "evaluation.json") for each in evaluations]
-    digests = {each.manifest["inputs"]["sets"]["digest"] for each in evaluations}
+    strides = {each.manifest["key_document"]["config"]["stride"] for each in evaluations}
+    same_text, same_stride = _held_out_ids(a) == _held_out_ids(b), len(strides) == 1
     rows = [
-        *_held_out(*found, same_text=_held_out_ids(a) == _held_out_ids(b)),
-        *_sets(*found, same_items=len(digests) == 1),
+        *_held_out(*found, same_text=same_text, same_stride=same_stride),
+        *_sets(*found, same_stride=same_stride),
     ]
     return Section(SCORES, rows, READING)
 
@@ -93,34 +105,51 @@ def _held_out_ids(corpus: Corpus) -> set[bytes]:
     return {doc_id for index in indexes for doc_id in index["doc_id"].to_pylist()}
 
 
-def _held_out(a: Mapping[str, Any], b: Mapping[str, Any], *, same_text: bool) -> Iterator[Row]:
+def _held_out(a: Mapping[str, Any], b: Mapping[str, Any], *, same_text: bool, same_stride: bool) -> Iterator[Row]:
     """Bits per byte of what each run holds out, and of the same text by what needs no learning."""
     both = [each["validation"] for each in (a, b)]
-    measured = [Figure("", "", each["bits_per_byte"], each["bits_per_byte_interval"]) for each in both]
+    measured = [figures({"sets": {"held out": each}, "tasks": {}})[0] for each in both]
     same_text = same_text and both[0]["bytes"] == both[1]["bytes"]  # personal data may be replaced by other words
-    yield Row("bits per byte, held out", _values(measured), _verdict(measured) if same_text else "other texts")
+    unlike = "other texts" if not same_text else "" if same_stride else OTHER_STRIDE
+    yield Row("bits per byte, held out", _values(measured), unlike or _verdict(measured))
     for name, key in (("the same by a 5-gram", "ngram_bits_per_byte"), ("the same by xz -9", "xz_bits_per_byte")):
         yield Row(name, _both(each.get(key) for each in both))
 
 
-def _sets(a: Mapping[str, Any], b: Mapping[str, Any], *, same_items: bool) -> Iterator[Row]:
+def _sets(a: Mapping[str, Any], b: Mapping[str, Any], *, same_stride: bool) -> Iterator[Row]:
     """The figures of each set and benchmark that both were measured on."""
     both = [{(each.of, each.what): each for each in figures(found)} for found in (a, b)]
     for name in both[0]:
         if name in both[1]:
+            of, what = name
             measured = [each[name] for each in both]
-            yield Row(f"{name[1]} of {name[0]}", _values(measured), _verdict(measured) if same_items else "other items")
+            scored = [{**found["sets"], **found["tasks"]}[of] for found in (a, b)]
+            unlike = _unlike(*scored, same_stride=same_stride)
+            yield Row(f"{what} of {of}", _values(measured), unlike or _verdict(measured))
+
+
+def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], *, same_stride: bool) -> str:
+    """Why what two evaluations say of a set or benchmark does not compare; nothing where it does."""
+    if a.get("task") != b.get("task"):
+        return "another task"
+    digests = {each.get("sha256") for each in (a, b)}
+    if None in digests:  # an evaluation from before they were told
+        return "perhaps other items"
+    if len(digests) > 1:
+        return "other items"
+    return "" if same_stride or "task" in a else OTHER_STRIDE  # the items of a benchmark are scored whole
 
 
 def _verdict(measured: list[Figure]) -> str:
-    """The difference, and whether the intervals leave room for chance."""
+    """The difference, and whether the intervals leave room for chance; not said of too few texts or items."""
     first, second = measured
     if first.value is None or second.value is None:
         return ""
     told = f"{second.value - first.value:+.4f}"
-    bounds = [[bound for bound in each.interval or () if bound is not None] for each in measured]
-    if not all(bounds):
-        return told
+    if min(each.items or 0 for each in measured) < ENOUGH:
+        return f"{told}, too few to judge"
+    # A bound of a perplexity is None where it is beyond numbers.
+    bounds = [[math.inf if bound is None else bound for bound in each.interval or ()] for each in measured]
     apart = max(map(min, bounds)) > min(map(max, bounds))
     return f"{told}, intervals {'apart' if apart else 'overlap'}"
 

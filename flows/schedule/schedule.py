@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from flows import interrupt
 from flows.config import MillConfig, load_config
 from flows.display import Display
+from flows.notify import SETS_NOTIFY, WEBHOOK
 from flows.options import count, positive, with_config, with_store
 from flows.schedule import timers
 from flows.schedule.cron import allowed_values
@@ -49,6 +50,8 @@ def run(options: argparse.Namespace, display: Display) -> int:
     """Schedule, or print a schedule for others."""
     config = load_config(options.config, options.settings)
     store = Store(options.store)
+    if any(map(SETS_NOTIFY.match, options.settings)):
+        raise BadInput(f"--set notify would show the webhook in Prefect's UI: put it in the config, or in {WEBHOOK}.")
     parameters = Parameters(
         config=str(options.config.absolute()),
         settings=options.settings,

@@ -94,7 +94,7 @@ def in_groups(files: list[Path]) -> list[list[Path]]:
     groups: list[list[Path]] = [[] for _ in range(count)]
     before = 0
     for file, size in zip(files, sizes, strict=True):
-        groups[before * count // max(sum(sizes), 1)].append(file)
+        groups[min(before * count // max(sum(sizes), 1), count - 1)].append(file)  # empty ones may come last
         before += size
     return [group for group in groups if group]
 

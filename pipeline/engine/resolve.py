@@ -21,6 +21,7 @@ from pipeline.engine.store import FORMAT, Artifact, Part, Store, write_atomicall
 
 Input = Artifact | Files
 NEVER_RUN = "never run"
+GOES_ON = "goes on where it was stopped"
 UNITS_NAMED = 3
 """How many changed functions a reason names before it only counts them."""
 
@@ -127,7 +128,7 @@ def resolve(store: Store, request: Request, *, last_key: str | None = None, forc
     else:
         reasons = explain(store, request, last_key)
     if any((store.root / "work" / f"{name}-{key}" / "state").glob("*")) and not force:
-        reasons = [*reasons, "goes on where it was stopped"]
+        reasons = [*reasons, GOES_ON]
     to_do, parts = 0, 0
     if request.stage.kind == "map":
         keys = shard_keys(request)

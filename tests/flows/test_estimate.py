@@ -6,9 +6,11 @@ import shutil
 import pytest
 
 from flows import estimate
+from flows.config import load_config
 from flows.estimate import Estimate
+from flows.plan import Decision, Mill
 from model.config import PretrainConfig
-from pipeline.engine.store import Store
+from pipeline.engine.store import Store, seal_of, write_atomically
 from tests.flows.conftest import Little
 
 MAPS = {"extract", "language", "quality", "signatures", "contamination", "tokenize", "pack"}
@@ -101,6 +103,26 @@ def test_of_a_training_that_was_resumed_all_steps_count():
         "key_document": {"config": PretrainConfig().model_dump(mode="json")},
     }
     assert estimate._training_seconds(last, PretrainConfig()) == 100
+
+
+def test_a_sum_whose_two_ends_read_alike_is_told_once():
+    found = {"select": Estimate(0.2), "deduplicate": Estimate(0.3, upper=True)}
+    assert estimate.total(found) == "In all under 1 s, start-up aside, going by the last runs."
+
+
+def test_a_training_that_goes_on_where_it_was_stopped_takes_up_to_the_whole(little, tmp_path):
+    mill = Mill(Store(tmp_path / "store"), load_config(little.config))
+    last = {
+        "stage": "pretrain",
+        "run": {"wall_seconds": 130.0},
+        "stats": {"seconds": {"compile": 10.0, "train": 100.0}},
+        "key_document": {"config": mill.config.pretrain.model_dump(mode="json")},
+    }
+    folder = mill.store.artifact_folder("pretrain", "key")
+    write_atomically(folder / "manifest.json", json.dumps({**last, "seal": seal_of(last)}))
+    for reasons, words in (([], "about 2 min 10 s"), (["goes on where it was stopped"], "up to 2 min 10 s")):
+        decision = Decision("pretrain", "run", ["artifact missing", *reasons])
+        assert str(estimate.estimates(mill, [decision])["pretrain"]) == words
 
 
 def test_a_plan_has_the_stages_of_the_run_and_refuses_what_the_run_would(little, capsys):

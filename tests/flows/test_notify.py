@@ -1,11 +1,13 @@
 """Notices: sent to a real receiver on loopback, and harmless where there is none."""
 
+import json
+
 import pytest
 
 from flows import dag
 from flows.config import load_config
 from flows.display import Display
-from flows.notify import NotifyConfig, tell
+from flows.notify import NotifyConfig, masked, tell
 from flows.plan import Mill
 from flows.session import Selection, Session
 from pipeline.config import StageFailed
@@ -67,7 +69,7 @@ def test_a_receiver_that_is_not_there_is_a_sentence_and_nothing_more(webhook):
 def test_a_receiver_that_refuses_is_a_sentence_and_nothing_more():
     with receiver(status=500) as (url, received):
         (problem,) = tell(NotifyConfig(webhook=url), "web", event="failed", text="It failed.")
-    assert "HTTP Error 500" in problem
+    assert "HTTP 500" in problem
     assert len(received) == 1
 
 
@@ -76,3 +78,32 @@ def test_the_environment_names_a_webhook_that_is_a_secret(monkeypatch):
         monkeypatch.setenv("GPTMILL_WEBHOOK", url)
         assert tell(NotifyConfig(), "web", event="failed", text="It failed.") == []
     assert received[0]["text"] == "It failed."
+
+
+def test_a_webhook_that_is_no_url_is_not_shown_with_its_secret(monkeypatch):
+    monkeypatch.setenv("GPTMILL_WEBHOOK", "hooks.example.org/services/SECRET")
+    (problem,) = tell(NotifyConfig(), "little", event="failed", text="It failed.")
+    assert "SECRET" not in problem
+
+
+@pytest.mark.parametrize(
+    "set_so",
+    [
+        ["--set", "notify.webhook=https://hooks.example.org/SECRET"],
+        ["--set=notify.webhook=https://hooks.example.org/SECRET"],
+        ["--set", 'notify={ webhook = "https://hooks.example.org/SECRET" }'],
+        ["--set", " notify.webhook=https://hooks.example.org/SECRET"],
+    ],
+)
+def test_a_logged_command_line_has_no_webhook(set_so):
+    told = masked(["run", *set_so, "--set", "pretrain.lr=0.1"])
+    assert "SECRET" not in " ".join(told)
+    assert told[-2:] == ["--set", "pretrain.lr=0.1"]
+
+
+def test_the_settings_in_a_log_have_no_webhook(copied):
+    with receiver() as (url, _), session_of(copied, f'{{webhook = "{url}", on = ["done"]}}') as session:
+        session.start({})
+        told = session.log_path.read_text()
+    assert url not in told
+    assert json.loads(told.splitlines()[0])["settings"]["notify"] == {"on": ["done"]}

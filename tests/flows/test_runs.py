@@ -1,10 +1,14 @@
 """Runs: listed, found by name, id or its beginning, kept by their names, and set against each other."""
 
+import json
+
 import pytest
 
 from flows import runs
+from flows.comparison.diff import _run_that_saw
 from pipeline.config import BadInput
 from pipeline.engine import upkeep
+from pipeline.engine.store import Store
 from tests.flows.conftest import PAGES, Little
 
 
@@ -135,6 +139,27 @@ def test_tokens_of_a_difference_add_up(changed):
     told = little.asked("diff", first, second)
     kept = told["unchanged"]["tokens"] + told["changed"]["tokens"]
     assert told["before"]["tokens"] == told["lost"]["tokens"] + kept
+
+
+def test_what_a_log_rules_out_is_not_loaded(copied):
+    copied.run(force="scrape")
+    loaded = []
+
+    class Watched(Store):
+        def manifest(self, stage, key):
+            loaded.append(key)
+            return super().manifest(stage, key)
+
+    run = runs.runs(copied.store)[0]
+    rows = [{"event": "start", "config": "little", "at": run.started + 1}]
+    rows += [{"event": "stage", **row, "key": "another"} for row in run.stages.values()]
+    rows[1]["snapshots"] = run.stages["scrape"]["snapshots"][:1]
+    (copied.store.root / "runs" / "first-only.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    both = [copied.store.root / name for name in run.stages["scrape"]["snapshots"]]
+    assert runs.runs(copied.store)[0].id == "first-only"
+    assert _run_that_saw(Watched(copied.store.root), *both).snapshots == tuple(both)
+    assert run.stages["extract"]["key"] in loaded
+    assert "another" not in loaded
 
 
 def test_two_snapshots_of_a_source_that_did_not_change_have_all_in_common(copied):

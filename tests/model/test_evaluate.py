@@ -1,3 +1,4 @@
+import hashlib
 import json
 import lzma
 import math
@@ -120,6 +121,15 @@ def test_items_of_a_benchmark_are_scored_as_such(judged, tmp_path):
     assert result["sets"] == {}
     assert result["tasks"]["pairs.jsonl"]["acc"] == 0.5
     assert stats["tasks"] == {"pairs.jsonl": {"items": 3, "acc": 0.5, "chance": 0.5}}
+
+
+def test_each_set_and_benchmark_is_told_with_the_sha256_of_its_file(judged, tmp_path):
+    (tmp_path / "notes.txt").write_text("bread")
+    (tmp_path / "pairs.jsonl").write_text('{"sentence_good": "bread", "sentence_bad": "flour"}\n' * 3)
+    files = [tmp_path / "notes.txt", tmp_path / "pairs.jsonl"]
+    result = judged(save(tmp_path / "model"), files)[0]
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert [result["sets"]["notes.txt"]["sha256"], result["tasks"]["pairs.jsonl"]["sha256"]] == digests
 
 
 def test_a_set_of_plain_texts_is_a_benchmark_where_the_config_says_so(judged, tmp_path):

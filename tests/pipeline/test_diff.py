@@ -7,9 +7,11 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.corpus import Corpus
 from pipeline.crawl.seal import INDEX, URL_INDEX
 from pipeline.diff import figures, snapshots
-from pipeline.documents import write_table
+from pipeline.documents import DOCUMENTS, doc_id, write_table
+from pipeline.engine.store import Artifact, Part
 
 
 def snapshot(folder: Path, rows: dict[str, tuple[str, str | None]]) -> Path:
@@ -42,6 +44,33 @@ def test_pages_are_gained_lost_changed_or_kept_and_the_lost_say_why(tmp_path: Pa
     assert told["lost_because"] == {"http_404": 1, "not met": 1}
     assert (told["hosts_gained"], told["hosts_lost"]) == (["b.example"], [])
     assert told["hosts_moved"][0] == {"host": "a.example", "before": 4, "after": 2}
+
+
+def corpus(folder: Path, *parts: dict[str, str]) -> Corpus:
+    """A run that saw a part of each snapshot of the source `s`, with the texts of these URLs."""
+    seen = []
+    for number, texts in enumerate(parts):
+        at = folder / f"part-{number}"
+        at.mkdir()
+        rows = [
+            dict.fromkeys(DOCUMENTS.names) | {"doc_id": doc_id(url, text), "url": url, "source": "s", "text": text}
+            for url, text in texts.items()
+        ]
+        write_table(pa.Table.from_pylist(rows, DOCUMENTS), at / "documents.arrow")
+        seen.append(Part(at, "", f"s/{number:04d}", "s"))
+    return Corpus({"extract": Artifact("extract", "", "", folder, tuple(seen))}, ())
+
+
+def test_a_document_is_gone_where_the_page_was_stored_anew_and_gave_none(tmp_path: Path) -> None:
+    gone, kept, new = (f"http://a.example/{name}" for name in ("gone", "kept", "new"))
+    before = snapshot(tmp_path / "s/0000", {gone: ("stored", "1"), kept: ("stored", "2")})
+    between = snapshot(tmp_path / "s/0001", {gone: ("stored", "3"), kept: ("revisit", "2"), new: ("stored", "4")})
+    after = snapshot(tmp_path / "s/0002", {gone: ("revisit", "3"), kept: ("revisit", "2"), new: ("revisit", "4")})
+    seen = corpus(tmp_path, {gone: "Some text.", kept: "Other text."}, {new: "New text."}, {})
+    for later in (between, after):
+        told = snapshots(before, later, seen)
+        sizes = {name: told[name]["documents"] for name in ("before", "after", "gained", "lost", "unchanged")}
+        assert sizes == {"before": 2, "after": 2, "gained": 1, "lost": 1, "unchanged": 1}
 
 
 indexes = st.dictionaries(

@@ -308,3 +308,12 @@ def test_groups_hold_all_files_in_order_and_are_as_many_as_their_size_is_worth(t
     assert len(groups) > 2
     assert given.in_groups(files[:1]) == [files[:1]]
     assert given.in_groups([]) == []
+
+
+def test_files_without_a_byte_may_come_last(tmp_path: Path) -> None:
+    sizes = (5, given.GROUP_BYTES, 0, 0)
+    files = [tmp_path / str(number) for number in range(len(sizes))]
+    for path, size in zip(files, sizes, strict=True):
+        with path.open("wb") as file:
+            file.truncate(size)
+    assert [file for group in given.in_groups(files) for file in group] == files

@@ -92,3 +92,18 @@ def test_a_store_in_use_is_left_alone(copied):
     with locks.using_store(copied.store.root):
         assert copied.command("doctor", code=2) == ""
     assert files(copied.store.root) == before
+
+
+def test_what_else_a_person_keeps_in_the_stores_folder_stays(copied):
+    own = [copied.store.root / name for name in (".env.template", ".backup.20250101")]
+    for path in own:
+        path.write_text("mine")
+    assert copied.command("doctor") == ""
+    assert all(path.is_file() for path in own)
+
+
+def test_a_log_cut_within_a_letter_is_read_by_everybody(copied):
+    log = killed_run(copied.store)
+    log.write_bytes(log.read_bytes() + "ü".encode()[:1])
+    assert log.stem in {run["run"] for run in copied.asked("runs")}
+    assert copied.command("doctor") == f"Run {log.stem} was killed; marked so.\n"

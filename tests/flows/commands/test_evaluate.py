@@ -136,3 +136,9 @@ def test_a_gpu_that_is_full_is_one_sentence(hf, text, capsys, monkeypatch):
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert "memory is too small" in told.splitlines()[-1]
+
+
+def test_a_sets_name_is_shown_as_it_is(hf, tmp_path, capsys):
+    (tmp_path / "notes[bold].txt").write_text(TEXT)
+    assert main(["evaluate", str(hf), str(tmp_path / "notes[bold].txt")]) == 0
+    assert "notes[bold].txt" in capsys.readouterr().out

@@ -43,8 +43,8 @@ def write_checkpoint(folder, shape=MODERN, vocab_size=257):
     write(folder, Content(model.config, {}, weights_of(model), {}, State(data_digest="", steps=1)))
 
 
-def publish(store, stage, fill):
-    """An artifact as a run would leave it."""
+def publish(store, stage, fill, **told):
+    """An artifact as a run would leave it; its manifest says what is `told` too."""
     aside = store.work_folder(stage, "key") / "out"
     aside.mkdir()
     parts = fill(aside) or []
@@ -52,7 +52,7 @@ def publish(store, stage, fill):
     at = [f"{store.relative(folder)}/{part.name}" for part in parts]
     described = [{"at": each, "digest": "", "snapshot": "", "source": ""} for each in at]
     manifest = {"stage": stage, "key": "key", "digest": "", "parts": described, "files": describe_files(aside)}
-    store.publish(aside, folder, manifest)
+    store.publish(aside, folder, {**manifest, **told})
 
 
 @pytest.fixture

@@ -4,24 +4,30 @@ import hashlib
 import itertools
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows import runs
-from flows.commands.release import _write_model
+from flows import refs, runs
+from flows.commands import datasheet
+from flows.commands.release import _write_model, chosen_run
 from flows.config import load_config
 from model.folder import open_folder
 from model.presets import MODERN
+from pipeline import export
+from pipeline.crawl.seal import INDEX
+from pipeline.documents import read_table
 from pipeline.engine import upkeep
 from pipeline.engine.store import Store
 from pipeline.pack import split_of
 from pipeline.shards import load_encoding
+from pipeline.sources import CrawlSource
 from pipeline.tombstones import hosts
 from tests.flows.commands.test_export import publish, write_checkpoint, write_tokenizer
-from tests.flows.conftest import PAGES
-from tests.flows.test_runs import changed  # noqa: F401
+from tests.flows.conftest import PAGES, Little
+from tests.flows.test_runs import changed, run_again  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +36,30 @@ def released(little, tmp_path_factory):
     folder = tmp_path_factory.mktemp("release") / "mine"
     assert little.command("export", "--release", str(folder)).strip() == str(folder)
     return folder, json.loads((folder / "datasheet.json").read_text())
+
+
+def rewrite_settings(little, rewritten):
+    """Change what the log of the newest run tells of its settings."""
+    path = little.store.root / "runs" / f"{runs.runs(little.store)[0].id}.jsonl"
+    start, *rest = path.read_text().splitlines()
+    row = json.loads(start)
+    path.write_text("\n".join([json.dumps({**row, "settings": rewritten(row["settings"])}), *rest]) + "\n")
+
+
+def of_source(released, source):
+    """What the datasheet says of a corpus from that source."""
+    _, told = released
+    known = {**told["collection"]["sources"][0], "asked": datasheet._asked(source)}
+    return datasheet.as_markdown({**told, "collection": {"sources": [known]}})
+
+
+def promote_model(little, run):
+    """Let a run have trained a model, and the model be the latest."""
+    publish(little.store, "pretrain", lambda _: None)
+    reference = {"key": "key", "digest": ""}
+    with (little.store.root / "runs" / f"{run}.jsonl").open("a") as log:
+        log.write(json.dumps({"event": "stage", "stage": "pretrain", "status": "run", **reference}) + "\n")
+    refs.promote(little.store, "little", {"pretrain": reference}, run)
 
 
 def test_the_ids_are_as_many_as_the_datasheet_says_and_the_table_covers_them(released):
@@ -69,6 +99,25 @@ def test_counts_add_up_from_urls_to_documents(released):
     assert sum(row["documents"] for row in told["composition"]["host"]) == steps[-1]["count"]
 
 
+def test_the_table_has_no_titles(released):
+    folder, _ = released
+    assert "title" not in pq.read_schema(folder / "data/documents.parquet").names
+
+
+def test_urls_are_said_to_stand_as_the_pages_have_them(released):
+    folder, _ = released
+    assert "URLs stand in `data/documents.parquet` as the pages have them" in (folder / "DATASHEET.md").read_text()
+
+
+def test_the_index_of_a_snapshot_is_read_once_for_all_its_parts(little, tmp_path, monkeypatch):
+    corpus = runs.corpus_of(little.store, runs.find_run(little.store, None, "pack"))
+    read: list[str] = []
+    monkeypatch.setattr(export, "read_table", lambda path, *of: read.append(path.name) or read_table(path, *of))
+    export.documents(corpus, tmp_path / "documents.parquet")
+    assert len(corpus) > len(corpus.snapshots) == 1
+    assert read.count(INDEX) == 1
+
+
 def test_each_file_has_the_hash_that_the_datasheet_tells(released):
     folder, told = released
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -104,6 +153,97 @@ def test_the_config_in_it_is_that_of_the_run(released, little):
     assert (source["name"], source["asked"]["kind"]) == ("pages", "files")
     manifest = json.loads(next(little.store.root.glob("snapshots/*/0000/manifest.json")).read_text())
     assert source["snapshots"][0]["digest"] == manifest["digest"]
+
+
+def test_who_is_told_and_who_works_are_not_in_the_config_of_a_release(copied, tmp_path):
+    secrets = {"notify": {"webhook": "https://hooks.example.org/SECRET"}, "workers": {"address": "tcp://SECRET:1"}}
+    rewrite_settings(copied, lambda settings: settings | secrets)
+    copied.command("export", "--release", str(tmp_path / "out"))
+    for path in (tmp_path / "out").rglob("*"):
+        assert path.is_dir() or b"SECRET" not in path.read_bytes(), path
+    assert load_config(tmp_path / "out/config.toml") == load_config(copied.config)
+
+
+def test_the_names_beyond_those_told_are_counted_in_a_row(little, monkeypatch):
+    monkeypatch.setattr(datasheet, "MOST_NAMED", 2)
+    found = datasheet.facts(little.store, runs.find_run(little.store, None, "pack"))
+    told, others = found["composition"], found["composition"]["others"]["host"]
+    hosts_told = sum(row["documents"] for row in told["host"])
+    assert len(told["host"]) == 2
+    assert others["documents"] == sum(told["documents"].values()) - hosts_told > 0
+    row = f"| {others['names']} others | {others['documents']} | {others['tokens']:,} |"
+    found |= {
+        "files": {},
+        "config_file": None,
+        "data": dict.fromkeys(("item_type", "item_type_in_words", "end_of_text")),
+    }
+    assert row in datasheet.as_markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "A crawl, which obeyed signals against use: noindex, noai"),
+        ({"ignore_signals": ["noai", "tdm"]}, "were recorded, not obeyed: noai, tdm."),
+    ],
+)
+def test_a_crawl_is_said_to_obey_only_the_signals_that_it_obeyed(released, settings, told):
+    assert told in of_source(released, CrawlSource(name="web", seeds=["http://localhost/"], **settings))
+
+
+def test_seeds_from_a_file_are_said_to_be_so(released):
+    told = of_source(released, CrawlSource(name="web", seeds_file=Path("seeds.txt")))
+    assert "- seeds: from a file, not told here" in told
+
+
+def test_hosts_in_the_own_network_are_not_in_the_datasheet(released):
+    source = CrawlSource(name="web", seeds=["http://localhost/"], private_hosts=["SECRET.internal"])
+    assert "SECRET" not in json.dumps(datasheet._asked(source))
+    assert "SECRET" not in of_source(released, source)
+
+
+def test_one_held_out_document_has_no_interval():
+    held_out = {"documents": 1, "bits_per_byte": 2.0, "bits_per_byte_interval": [2.0, 2.0]}
+    evaluation = {"validation": held_out, "sets": {}, "tasks": {}}
+    assert datasheet.scored(evaluation)[0].interval is None
+    evaluation["validation"] = {**held_out, "documents": 2}
+    assert datasheet.scored(evaluation)[0].interval == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("corpus", "on"), [("old", "an earlier corpus"), ("new", "this corpus")])
+def test_a_model_that_went_on_from_a_checkpoint_is_said_to_be_one(released, tmp_path, corpus, on):
+    store = Store(tmp_path / "store")
+    publish(store, "pretrain", lambda _: None, inputs={"shards": {"digest": corpus}})
+    stats = {"parameters": 1, "steps": 1, "epochs": 1.0, "val_loss": 1.0, "rows": 1}
+    manifest = {
+        "stats": {**stats, "hardware": {"name": "CPU", "dtype": "float32"}},
+        "inputs": {"shards": {"digest": "new"}, "start": {"key": "key", "digest": "digest"}},
+        "key_document": {"config": {}},
+    }
+    model = datasheet._model(store, {"pretrain": manifest})
+    told = datasheet.as_markdown({**released[1], "model": {**model, "opens_in": "gptmill"}})
+    assert f"it went on from the checkpoint `key`, which was trained on {on}." in told
+
+
+def test_without_a_name_the_run_of_the_latest_model_is_released_though_a_later_one_packed(changed):  # noqa: F811
+    little, first, second = changed
+    assert chosen_run(little.store, None, None).id == second
+    promote_model(little, first)
+    run_again(little, "min_gopher_words = 60")
+    assert refs.promoted(little.store, "little")["run"] != first
+    assert chosen_run(little.store, None, None).id == chosen_run(little.store, None, little.config).id == first
+
+
+def test_of_several_configs_the_one_whose_model_is_latest_is_released(changed):  # noqa: F811
+    little, first, _ = changed
+    other = little.config.with_name("other.toml")
+    other.write_text(little.config.read_text())
+    Little(other, little.store).run()
+    newest = runs.runs(little.store)[0]
+    assert newest.config == "other"
+    promote_model(little, first)
+    assert chosen_run(little.store, None, None).id == first
+    assert chosen_run(little.store, None, other).id == newest.id
 
 
 def test_every_table_of_the_datasheet_has_as_many_cells_in_each_row(released):

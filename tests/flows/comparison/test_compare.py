@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from markupsafe import escape
+from rich.console import Console
 
 from flows.cli import main
+from flows.comparison.layout import Comparison, Sample, Written, tables
 from flows.comparison.models import Asked, _paired, compare_models
 from flows.models import model_in
 from model.folder import open_folder
@@ -118,6 +120,29 @@ def test_what_is_known_of_a_training_is_told_and_what_is_not_is_a_dash(compare, 
     loss, unknown = row(table, "own held-out loss")
     assert 0 < float(loss.removesuffix(" nats a token")) < 10
     assert unknown == "–"
+
+
+def test_losses_of_models_of_other_vocabularies_are_said_not_to_compare(compare, folders, tmp_path):
+    (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "1?", "answer": " yes"}) + "\n")
+    for folder in folders:
+        tune = ("--out", tmp_path / f"tuned-{folder.name}", "--base", folder, "--steps", 1, "--batch-tokens", 32)
+        assert main(["finetune", str(tmp_path / "data.jsonl"), *map(str, tune)]) == 0
+    told = "The vocabularies differ: losses a token do not compare."
+    tuned = [tmp_path / f"tuned-{folder.name}" for folder in folders]
+    assert told not in compare(*tuned, "--max-tokens", 1)
+    facts = json.loads((tuned[1] / "tokenizer.json").read_text())
+    (tuned[1] / "tokenizer.json").write_text(json.dumps(facts | {"pattern": r"\w|\W"}))
+    assert told in compare(*tuned, "--max-tokens", 1)
+
+
+def test_what_a_model_writes_cannot_steer_the_terminal_and_keeps_its_lines(capsys):
+    wild = Written("one\x1b[2J\x1b]0;title\x07\ntwo\r", ended=True)
+    shown = Console(width=80)
+    for table in tables(Comparison(("a", "b"), [], [Sample("", "greedy", (wild, wild))])):
+        shown.print(table)
+    told = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\r"} & set(told)
+    assert [line.count(word) for word in ("one", "two") for line in told.splitlines() if word in line] == [2, 2]
 
 
 def test_the_page_is_whole_by_itself_and_shows_texts_as_texts(compare, folders, tmp_path):

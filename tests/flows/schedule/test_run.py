@@ -25,6 +25,13 @@ def test_by_default_it_is_a_refresh():
     assert parsed(start="continue").start == "continue"
 
 
+def test_a_webhook_on_the_command_line_is_refused_before_prefect_shows_it(little, capsys):
+    where = ["--config", str(little.config), "--cron", "0 3 * * 1", "--print", "cron"]
+    setting = 'notify={webhook = "https://hooks.example.org/SECRET"}'
+    little.command("schedule", *where, "--set", setting, code=2)
+    assert "SECRET" not in capsys.readouterr().err
+
+
 def test_a_form_that_names_stages_runs_just_these():
     options = parsed(force="nothing", until="pack", jobs=3)
     assert (options.force, options.until, options.jobs) == (None, "pack", 3)
