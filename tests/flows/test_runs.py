@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from flows import runs
+from flows import cli, running, runs
 from flows.comparison.diff import _run_that_saw
+from flows.display import Display
+from flows.session import Selection
 from pipeline.config import BadInput
 from pipeline.engine import upkeep
 from pipeline.engine.store import Store
@@ -50,11 +52,18 @@ def test_a_run_is_found_by_its_name_its_id_and_the_beginning_of_it(changed):
         runs.find_run(little.store, "nothing")
 
 
-def test_a_run_has_its_name_before_it_lets_go_of_the_store(copied):
-    copied.command("run", "-c", str(copied.config), "--until", "pack", "--name", "kept")
-    named = copied.store.root / "refs" / "little" / "kept.json"
-    log = copied.store.root / "runs" / f"{runs.find_run(copied.store, 'kept').id}.jsonl"
-    assert named.stat().st_mtime_ns < log.stat().st_mtime_ns
+def test_a_run_whose_name_was_taken_meanwhile_has_failed(changed):
+    little, first, _ = changed
+    arguments = ["run", "-c", str(little.config), "--store", str(little.store.root), "--until", "pack"]
+    options = cli.parser().parse_args([*arguments, "--name", "kept"])
+    mill = running.mill_of(options)
+
+    def take(_mill):
+        runs.give_name(little.store, runs.find_run(little.store, first), "kept")
+
+    with pytest.raises(BadInput, match="kept is the name of the run"):
+        running.run_mill(mill, Selection(mill, until="pack"), options, Display(), take)
+    assert runs.runs(little.store)[0].status == "failed"
 
 
 def test_a_name_keeps_from_gc_what_the_run_made_and_without_it_gc_takes_it(changed):
