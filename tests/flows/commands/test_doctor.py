@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 from pipeline.engine import locks
 
@@ -10,7 +11,7 @@ from pipeline.engine import locks
 def killed_run(store, name="20260101T000000Z-1"):
     """The log of a run that was killed as it wrote a line."""
     log = store.root / "runs" / f"{name}.jsonl"
-    start = {"event": "start", "at": 1.0, "config": "little", "arguments": ["run"], "plan": []}
+    start = {"event": "start", "at": time.time(), "config": "little", "arguments": ["run"], "plan": []}
     log.write_text(json.dumps(start) + '\n{"event": "sta')
     return log
 
