@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from flows import logs
 from pipeline.config import Config, execution
 
 WEBHOOK = "GPTMILL_WEBHOOK"
@@ -46,7 +47,7 @@ def masked(arguments: list[str]) -> list[str]:
 
 def tell_of_run(notify: NotifyConfig, config: str, log: Path) -> list[str]:
     """Send what a run's log says that somebody wants to hear; one sentence for each notice that could not be sent."""
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    rows = logs.read(log)
     about = {"run": log.stem, "store": str(log.parents[1])}
     return [problem for notice in _notices(config, rows) for problem in tell(notify, config, **notice, **about)]
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows import logs
 from pipeline.engine import locks
 from pipeline.engine.store import Artifact, Store, flush, read_object, write_atomically
 
@@ -118,23 +119,16 @@ def end_refresh(store: Store, config: str, refresh: str | None) -> None:
 
 
 def decisions(store: Store, config: str) -> list[Row]:
-    """Every decision on a model of a config, oldest first; a line cut off by a kill is left out."""
-    path = state_folder(store, config) / "promotions.jsonl"
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    """Every decision on a model of a config, oldest first."""
+    return logs.read(state_folder(store, config) / "promotions.jsonl")
 
 
 def decide(store: Store, config: str, decision: Row) -> None:
     """Add a decision."""
     path = state_folder(store, config) / "promotions.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _held(store, config), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"at": round(time.time(), 3), **decision}, ensure_ascii=False) + "\n")
+    with _held(store, config):
+        logs.append(path, {"at": round(time.time(), 3), **decision})
     flush(path)
 
 

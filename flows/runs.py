@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flows import logs
 from flows.refs import LATEST, promoted
 from pipeline.config import BadInput
 from pipeline.corpus import Corpus
@@ -197,16 +198,12 @@ def _there(store: Store, run: Run, stage: str) -> bool:
 
 
 def _read(path: Path, named: dict[str, list[str]]) -> Run | None:
-    """The run that a log tells of; None where it holds no start. A line cut off by a kill is left out."""
+    """The run that a log tells of; None where it holds no start."""
     start: Row | None = None
     end: Row = {}
     promotion: Row | None = None
     stages: dict[str, Row] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
+    for row in logs.read(path):
         if row["event"] == "start":
             start = row
         elif row["event"] == "stage":

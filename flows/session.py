@@ -4,7 +4,6 @@ Prefect and the plain path both come here; neither decides what is up to date.
 """
 
 import contextlib
-import json
 import os
 import time
 import traceback
@@ -14,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from flows import dag, interrupt, notify, refs, stages
+from flows import dag, interrupt, logs, notify, refs, stages
 from flows.ahead import Ahead
 from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
@@ -113,9 +112,7 @@ class Session:
 
     def log(self, event: str, **facts: Any) -> None:
         """Add a line to the run's log."""
-        row = {"event": event, "at": round(time.time(), 3), **facts}
-        with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        logs.append(self.log_path, {"event": event, "at": round(time.time(), 3), **facts})
 
     def start(self, facts: dict[str, Any]) -> list[Decision]:
         """Plan, log the plan, and refuse what cannot be done."""

@@ -5,14 +5,13 @@ not be here either: `without` leaves it out of a comparison, `forget` takes it o
 """
 
 import hashlib
-import secrets
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.documents import DOC_ID, read_table, write_table
-from pipeline.engine.store import flush
+from pipeline.engine.store import flush, replacing
 from pipeline.pack import split_of
 from pipeline.shards import TokenShards, load_encoding
 from pipeline.tombstones import NONE, Tombstones, read_tombstones, taken_down
@@ -69,11 +68,8 @@ def unseen(table: pa.Table, val_fraction: float) -> pa.Table:
 
 def write(table: pa.Table, path: Path) -> None:
     """Write a sample, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    write_table(table, aside)
-    flush(aside)
-    aside.replace(path)
+    with replacing(path) as aside:
+        write_table(table, aside)
     flush(path.parent)
 
 

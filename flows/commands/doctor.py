@@ -5,7 +5,6 @@ holder. Nor does half a crawl or half a training, on which the next run goes on.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from flows import server
+from flows import logs, server
 from flows.display import Display
 from flows.models import existing_store
 from flows.options import with_store
@@ -91,7 +90,7 @@ def _killed_runs(store: Store, dry_run: bool) -> Iterator[str]:
     """Runs whose log has no end although no run is at work, and what Prefect's servers believe of them."""
     killed: dict[Path, Row | None] = {}
     for log in sorted((store.root / "runs").glob("*.jsonl")):
-        rows = _rows(log)
+        rows = logs.read(log)
         if not any(row["event"] == "end" for row in rows):
             killed[log] = next((row for row in rows if row["event"] == "flow" and "id" in row), None)
     by_server: dict[str | None, list[UUID]] = {}
@@ -101,22 +100,10 @@ def _killed_runs(store: Store, dry_run: bool) -> Iterator[str]:
     silent = set() if dry_run else {url for url, runs in by_server.items() if not _mark_crashed(store, url, runs)}
     for log, flow in killed.items():
         if not dry_run:
-            with log.open("a", encoding="utf-8") as file:
-                file.write("\n" + json.dumps({"event": "end", "at": round(time.time(), 3), "status": "killed"}) + "\n")
+            logs.append(log, {"event": "end", "at": round(time.time(), 3), "status": "killed"})
         unheard = flow is not None and flow["server"] in silent
         but = f" {flow['server']} does not answer, and may still say that it runs." if flow and unheard else ""
         yield f"Run {log.stem} was killed; {_done('marked so', dry_run)}.{but}"
-
-
-def _rows(log: Path) -> list[Row]:
-    """The rows of a log, without a line that a kill cut off."""
-    rows = []
-    for line in log.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
 
 
 def _mark_crashed(store: Store, url: str | None, runs: list[UUID]) -> bool:

@@ -1,6 +1,5 @@
 """Two models side by side: their shapes and trainings, what they score on the same texts, and what they write."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flows import logs
 from flows.commands.evaluate import figures, scores, shown
 from flows.comparison.layout import UNKNOWN, Row, Sample, Section, Written
 from flows.comparison.scores import ENOUGH, OTHER_VOCABULARIES
@@ -147,10 +147,7 @@ def _training(folder: Path) -> dict[str, str]:
 
 def _final_loss(metrics: Path) -> float | None:
     """The loss of the result on what was held out, as the training's own metrics have it."""
-    if not metrics.is_file():
-        return None
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return next((line["val_loss"] for line in reversed(lines) if line.get("final")), None)
+    return next((line["val_loss"] for line in reversed(logs.read(metrics)) if line.get("final")), None)
 
 
 def _write(judge: "Judge", prompts: Sequence[str], turn: Turn, max_tokens: int) -> list[Written]:

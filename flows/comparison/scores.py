@@ -1,10 +1,10 @@
 """Two runs side by side: how their losses fell, and what their evaluations say, with what a difference is worth."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flows import logs
 from flows.commands.evaluate import Figure, figures, shown
 from flows.comparison.layout import UNKNOWN, Row, Section
 from pipeline.charts import Point, loss_curves, short, ticks
@@ -56,10 +56,7 @@ def curves(a: Corpus, b: Corpus) -> Section:
 
 def _losses(checkpoint: Artifact | None) -> tuple[list[Point], list[Point]]:
     """Training and validation loss over tokens, as a training's metrics have them."""
-    path = None if checkpoint is None else checkpoint.path / "report" / "metrics.jsonl"
-    if path is None or not path.is_file():
-        return [], []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [] if checkpoint is None else logs.read(checkpoint.path / "report" / "metrics.jsonl")
     tokens_at = {line["step"]: float(line["tokens"]) for line in lines if "tokens" in line}
     train, val = (
         [(tokens_at.get(line["step"], 0.0), line[name]) for line in lines if is_number(line.get(name))]

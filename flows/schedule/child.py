@@ -1,6 +1,5 @@
 """A scheduled run: a process of its own, so that what kills it hits only it, and its memory is given back."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from flows import logs
 from flows.orchestrate import FLOW_RUN
 from flows.schedule.run import Parameters, command
 from pipeline.engine.children import die_with
@@ -75,10 +75,8 @@ class Child:
 
     @cached_property
     def _rows(self) -> list[Row]:
-        """The run's log, without a line that a kill cut off."""
-        log = self._store / "runs" / f"{self.name}.jsonl"
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if self.name else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """The run's log; none if it came to nothing before it had one."""
+        return logs.read(self._store / "runs" / f"{self.name}.jsonl")
 
     @property
     def has_told(self) -> bool:
