@@ -5,6 +5,7 @@ document part with the same rows in the same order, `doc_id` first. The same row
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +53,15 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         names = ipc.open_file(source).schema.names
         wanted = None if columns is None else [names.index(name) for name in columns]
         return ipc.open_file(source, options=ipc.IpcReadOptions(included_fields=wanted)).read_all()
+
+
+def read_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of an Arrow IPC file, one record batch at a time: no more than one is held in memory."""
+    with pa.memory_map(str(path)) as source:
+        names = ipc.open_file(source).schema.names
+        reader = ipc.open_file(source, options=ipc.IpcReadOptions(included_fields=[names.index(c) for c in columns]))
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number).select(columns)
 
 
 def read_ledger(path: Path, doc_ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:

@@ -23,18 +23,18 @@ NOTHING = Share(0, 0)
 
 def shares(corpus: Corpus) -> dict[str, dict[str, Share]]:
     """{kind: {name: share}} of what is packed, for each of `KINDS`, most tokens first; "" is what has no name."""
-    tables = []
+    counted: dict[str, list[pa.Table]] = {kind: [] for kind in KINDS}
     for part in range(len(corpus)):
-        table = corpus.packed(part).select(["url", "source", "language", "license", "tokens"])
-        tables.append(table.append_column("host", hosts(table["url"])).drop_columns("url"))
-    packed = pa.concat_tables(tables)
-    for kind in KINDS:
-        packed = packed.set_column(packed.column_names.index(kind), kind, pc.fill_null(packed[kind], ""))
-    return {kind: _by(packed, kind) for kind in KINDS}
+        packed = corpus.packed(part)
+        packed = packed.append_column("host", hosts(packed["url"]))
+        for kind in KINDS:
+            table = pa.table([pc.fill_null(packed[kind], ""), packed["tokens"]], ["name", "tokens"])
+            counted[kind].append(table.group_by("name").aggregate([("tokens", "count"), ("tokens", "sum")]))
+    return {kind: _together(tables) for kind, tables in counted.items()}
 
 
-def _by(packed: pa.Table, kind: str) -> dict[str, Share]:
-    counted = packed.group_by(kind).aggregate([("tokens", "count"), ("tokens", "sum")])
-    columns = (counted[name].to_pylist() for name in (kind, "tokens_count", "tokens_sum"))
-    found = {name: Share(documents, tokens) for name, documents, tokens in zip(*columns, strict=True)}
+def _together(parts: list[pa.Table]) -> dict[str, Share]:
+    sums = [("tokens_count", "sum"), ("tokens_sum", "sum")]
+    names, documents, tokens = (c.to_pylist() for c in pa.concat_tables(parts).group_by("name").aggregate(sums).columns)
+    found = {name: Share(*counts) for name, *counts in zip(names, documents, tokens, strict=True)}
     return dict(sorted(found.items(), key=lambda item: (-item[1].tokens, item[0])))

@@ -1,5 +1,7 @@
 """Two snapshots side by side: pages gained, lost, changed and kept, and what became of those lost."""
 
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.corpus import Corpus
 from pipeline.crawl.seal import INDEX, URL_INDEX
-from pipeline.diff import figures, snapshots
+from pipeline.diff import _newest, _piece, figures, snapshots
 from pipeline.documents import DOCUMENTS, doc_id, write_table
 from pipeline.engine.store import Artifact, Part
 
@@ -92,6 +94,34 @@ def test_the_other_way_round_gained_is_lost_and_the_counts_add_up(
     assert size["before"] == size["lost"] + size["changed"] + size["unchanged"]
     assert size["after"] == size["gained"] + size["changed"] + size["unchanged"]
     assert sum(there["lost_because"].values()) == size["lost"]
+
+
+@given(before=indexes, after=indexes)
+def test_the_counts_are_those_of_the_sets_of_urls(before: Any, after: Any, tmp_path_factory: Any) -> None:
+    told = compared(tmp_path_factory.mktemp("pages"), before, after)
+    old, new = (
+        {url: row[1] for url, row in rows.items() if row[0] in ("stored", "revisit")} for rows in (before, after)
+    )
+    assert told["gained"]["documents"] == len(new.keys() - old.keys())
+    assert told["unchanged"]["documents"] == len(old.items() & new.items())
+    assert told["lost_because"] == Counter(after.get(url, ("not met",))[0] for url in old.keys() - new.keys())
+    counts = [Counter(url[7:].partition("/")[0] for url in pages) for pages in (old, new)]
+    moved = [(host, *(each[host] for each in counts)) for host in {*counts[0], *counts[1]}]
+    moved = sorted((row for row in moved if row[1] != row[2]), key=lambda row: (-abs(row[1] - row[2]), row[0]))
+    assert [tuple(row.values()) for row in told["hosts_moved"]] == moved
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=9), cuts=st.lists(st.integers(0, 9))
+)
+def test_of_several_documents_at_one_url_the_last_counts_however_they_lie_in_parts(rows: Any, cuts: Any) -> None:
+    numbers: dict[str, int] = {}
+    pieces = [
+        _piece(pa.array([url for url, _ in piece], pa.string()), [b"-"] * len(piece), [n for _, n in piece], numbers)
+        for start, stop in pairwise([0, *sorted(cuts), len(rows)])
+        if (piece := rows[start:stop])
+    ]
+    assert sorted(_newest(pieces)["tokens"]) == sorted(dict(rows).values())
 
 
 def test_only_figures_that_both_have_and_that_moved_are_told() -> None:
