@@ -18,7 +18,7 @@ from flows.comparison import compare
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
 from flows.models import existing_store
-from flows.options import with_config, with_selection, with_store
+from flows.options import with_config, with_json, with_selection, with_store
 from flows.plan import plan, refuse_unknown_stage
 from flows.schedule import schedule
 from flows.session import Selection
@@ -98,7 +98,7 @@ def parser() -> Parser:
         )
     )
     with_selection(planned)
-    planned.add_argument("--json", action="store_true", help="one JSON array, an object a stage")
+    with_json(planned, "one JSON array, an object a stage")
 
     with_config(command("config", _config, "print the resolved config", "gptmill config -c configs/demo.toml"))
 

@@ -22,6 +22,12 @@ def with_config(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return added
 
 
+def with_json(added: argparse.ArgumentParser, form: str = "one JSON object") -> argparse.ArgumentParser:
+    """Add --json; `form` says what is then written to stdout."""
+    added.add_argument("--json", action="store_true", help=form)
+    return added
+
+
 def with_selection(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add --only, --until and --force."""
     which = added.add_mutually_exclusive_group()

@@ -45,7 +45,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--batch-size", type=kinds.positive, default=16, metavar="N", help="windows at once (default 16)"
     )
-    added.add_argument("--json", action="store_true", help="one JSON object")
+    kinds.with_json(added)
 
 
 def run(options: argparse.Namespace, display: Display) -> int:

@@ -12,7 +12,7 @@ from typing import Protocol
 from flows import runs
 from flows.display import Display
 from flows.models import existing_store
-from flows.options import count, with_store
+from flows.options import count, with_json, with_store
 
 
 class Declare(Protocol):
@@ -31,7 +31,7 @@ def declare(command: Declare) -> None:
     traced.add_argument("--text", metavar="TEXT", help="the documents that hold this text, and its tokens")
     traced.add_argument("--limit", type=count, default=5, metavar="N", help="documents shown of --text (default 5)")
     _with_run(traced)
-    _with_json(traced)
+    with_json(traced)
 
     example = "gptmill takedown https://www.example.org/page --reason 'its author asked'"
     down = with_store(command("takedown", _takedown, "withhold a page or a host from every corpus", example))
@@ -42,7 +42,7 @@ def declare(command: Declare) -> None:
     down.add_argument("--purge", action="store_true", help="also remove it from the snapshots, for good")
     down.add_argument("--undo", action="store_true", help="lift it; WHAT may be the takedown's number")
     down.add_argument("--dry-run", action="store_true", help="only say what it would reach")
-    _with_json(down)
+    with_json(down)
 
     seen = with_store(
         command("corpus", _corpus, "look through documents and rejects", "gptmill corpus --stage select --sample 1")
@@ -56,28 +56,24 @@ def declare(command: Declare) -> None:
     seen.add_argument("--sample", type=count, metavar="SEED", help="rows drawn at random; same seed, same rows")
     seen.add_argument("--parquet", type=Path, metavar="FILE", help="write them to this file")
     _with_run(seen)
-    _with_json(seen)
+    with_json(seen)
 
     differing = with_store(
         command("diff", _diff, "say how two runs, or two snapshots, differ", "gptmill diff web/0000 web/0001")
     )
     differing.add_argument("before", metavar="BEFORE", help="a run's name or id, or a snapshot: SOURCE/NUMBER")
     differing.add_argument("after", metavar="AFTER", help="the same, of what came later")
-    _with_json(differing)
+    with_json(differing)
 
     listed = with_store(command("runs", _runs, "list the runs, and name those to keep", "gptmill runs --limit 5"))
     listed.add_argument("--limit", type=count, default=20, metavar="N", help="newest runs shown (default 20)")
     listed.add_argument("--name", nargs=2, metavar=("RUN", "NAME"), help="name a run: gc then keeps what it made")
     listed.add_argument("--forget", metavar="NAME", help="take a name back")
-    _with_json(listed)
+    with_json(listed, "one JSON array, an object a run")
 
 
 def _with_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: latest)")
-
-
-def _with_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _trace(options: argparse.Namespace, _display: Display) -> int:

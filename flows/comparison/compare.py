@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from flows import options as kinds
-from flows.comparison.layout import Comparison, Row, Sample, Section, page, tables
+from flows.comparison.layout import Comparison, Row, Sample, Section, as_json, page, tables
 from flows.comparison.models import Asked, Turn, compare_models
 from flows.comparison.runs import compare_runs, held_out_texts
 from flows.comparison.scores import with_paired
@@ -50,6 +50,7 @@ def arguments(added: argparse.ArgumentParser) -> None:
     added.add_argument("--seed", type=kinds.seed, default=0, help="of the first sample (default 0)")
     added.add_argument("--max-tokens", type=kinds.positive, default=80, help="longest text (default 80)")
     added.add_argument("--html", type=Path, metavar="FILE", help="also write a page")
+    kinds.with_json(added)
 
 
 def run(options: argparse.Namespace, display: Display) -> int:
@@ -72,9 +73,12 @@ def run(options: argparse.Namespace, display: Display) -> int:
             raise BadInput(f"{without} is a run without a model, and the other is no run: there is nothing to compare.")
         display.note(f"{without} has no model that is still there: models and what they write are left out.")
     found = Comparison((a.name, b.name), sections, samples)
-    console = Console(highlight=False, markup=False)
-    for table in tables(found):
-        console.print(table)
+    if options.json:
+        print(json.dumps(as_json(found), indent=1))  # noqa: T201  (the command's result)
+    else:
+        console = Console(highlight=False, markup=False)
+        for table in tables(found):
+            console.print(table)
     if options.html:
         write_atomically(options.html.absolute(), page(found))
         display.note(f"The page is {options.html}.")

@@ -1,8 +1,9 @@
 """What a comparison shows, side by side, in the terminal and as a page."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -98,6 +99,27 @@ def _facts(names: tuple[str, str], section: Section) -> Table:
         values = [Text(printable(value), style="bold" if row.differs else "") for value in row.values]
         table.add_row(Text(printable(row.what)), *values, *([Text(row.verdict)] if judged else []))
     return table
+
+
+def as_json(found: Comparison) -> dict[str, Any]:
+    """What the terminal shows, for scripts: each fact of `a` and of `b` as it is shown, and all that both wrote."""
+    sections = [
+        {
+            "title": section.title,
+            "note": section.note,
+            "rows": [{"name": row.what, **_sides(row.values), "worth": row.verdict} for row in section.rows],
+        }
+        for section in found.sections
+    ]
+    samples = [
+        {"prompt": sample.prompt, "how": sample.how, **_sides(tuple(map(asdict, sample.texts)))}
+        for sample in found.samples
+    ]
+    return {"names": list(found.names), "sections": sections, "samples": samples}
+
+
+def _sides(both: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip("ab", both, strict=True))
 
 
 def page(found: Comparison) -> str:

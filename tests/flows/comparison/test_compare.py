@@ -100,6 +100,17 @@ def test_a_difference_in_most_texts_is_more_than_chance_though_texts_differ_more
     assert float(row.verdict.split()[0]) == pytest.approx(-gain, abs=0.03)
 
 
+def test_json_has_the_facts_of_the_terminal_and_what_both_wrote(compare, folders):
+    arguments = (*folders, "--prompt", "ab", "--seed", 3, "--max-tokens", 4)
+    table, told = compare(*arguments), json.loads(compare(*arguments, "--json"))
+    (models,) = (section for section in told["sections"] if section["title"] == "The models")
+    facts = {fact["name"]: [fact["a"], fact["b"]] for fact in models["rows"]}
+    assert facts["parameters"] == row(table, "parameters")
+    assert [(sample["prompt"], sample["how"]) for sample in told["samples"]] == [("ab", "greedy"), ("ab", "seed 3")]
+    assert told["samples"][0]["a"].keys() == {"text", "ended"}
+    assert told["names"] == list(map(str, folders))
+
+
 def test_prompts_come_from_a_file_of_lines_or_of_examples(compare, folders, tmp_path):
     (tmp_path / "prompts.txt").write_text("one two\n\nthree\n")
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "four\nfive", "answer": "six"}))

@@ -99,6 +99,15 @@ def test_a_terminal_of_80_columns_shows_all_of_it(changed, monkeypatch):  # noqa
     assert "Neither was trained." in told
 
 
+def test_json_of_two_runs_is_all_that_stdout_has_and_tells_each_section(changed):  # noqa: F811
+    little, first, second = changed
+    told = little.asked("compare", first, second)
+    rows = {section["title"]: section["rows"] for section in told["sections"]}
+    assert rows["What they were told"] == [{"name": "policy.min_gopher_words", "a": "8", "b": "130", "worth": ""}]
+    assert rows["The runs"][0] == {"name": "run", "a": first, "b": second, "worth": ""}
+    assert told["samples"] == []
+
+
 def test_a_run_that_gc_collected_is_one_sentence(changed, capsys):  # noqa: F811
     little, first, second = changed
     upkeep.collect(little.store, dry_run=False)
