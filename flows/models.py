@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flows.config import load_config
 from flows.display import Bar
-from flows.refs import LATEST, References, last_model, promoted
-from flows.runs import find_run
+from flows.names import find_run
+from flows.refs import LATEST, References, last_promoted, promoted
 from pipeline.config import BadInput
 from pipeline.engine.store import Store, read_manifest
 
@@ -28,10 +28,10 @@ def latest(store: Store, config: Path | None) -> tuple[str, References]:
     if config:
         name = load_config(config).name
         return name, promoted(store, name).get("stages", {})
-    found = last_model(store.root)
+    found = last_promoted(store)
     if found is None:
         raise BadInput(f"There is no trained model in {store.root}: gptmill run makes one, or name a config (-c).")
-    return found
+    return found[0], found[1].get("stages", {})
 
 
 def latest_model(root: Path, config: Path | None = None) -> Model:
@@ -77,11 +77,6 @@ def model_named(name: str, root: Path) -> Model:
         return trained(store, name, find_run(store, name, "tokenizer", "pretrain").stages)
     except BadInput as error:
         raise BadInput(f"{name} is no folder and no config with results. {error}") from error
-
-
-def configs(store: Store) -> set[str]:
-    """The names of the configs that have results."""
-    return {path.parent.name for path in (store.root / "refs").glob(f"*/{LATEST}.json")}
 
 
 def existing_store(path: Path) -> Store:

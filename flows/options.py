@@ -6,6 +6,8 @@ from pathlib import Path
 
 from flows.config import DEFAULT_CONFIG, DEFAULT_STORE
 
+A_RUN = "a run's name or id, as gptmill runs has it, a config's name, or latest"
+
 
 def with_store(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add --store."""
@@ -20,6 +22,11 @@ def with_config(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     more = "override one key; may be repeated"
     added.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help=more)
     return added
+
+
+def with_run(added: argparse._ActionsContainer) -> None:
+    """Add --run."""
+    added.add_argument("--run", metavar="RUN", help=f"{A_RUN} (the default)")
 
 
 def with_json(added: argparse.ArgumentParser, form: str = "one JSON object") -> argparse.ArgumentParser:

@@ -20,8 +20,9 @@ from flows import options as kinds
 from flows import refs
 from flows.display import Bar, Display
 from flows.models import existing_store, judge_of, trained
+from flows.names import find_run
 from flows.refs import References, Row
-from flows.runs import Run, artifacts, find_run
+from flows.runs import Run, artifacts
 from pipeline import held_out
 from pipeline.config import BadInput, StageFailed
 from pipeline.documents import read_table
@@ -275,7 +276,7 @@ def _tell(display: Display, verdict: Verdict, run: str) -> None:
 def arguments(added: argparse.ArgumentParser) -> None:
     """Declare what `gptmill promote` takes."""
     kinds.with_store(added)
-    added.add_argument("run", metavar="RUN", help="name or id, as gptmill runs has it")
+    added.add_argument("run", metavar="RUN", help=kinds.A_RUN)
     anew = "take what this run holds out as the fixed validation set from now on"
     added.add_argument("--fix-validation", action="store_true", help=anew)
 

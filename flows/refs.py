@@ -18,7 +18,7 @@ from typing import Any
 
 from flows import logs
 from pipeline.engine import locks
-from pipeline.engine.store import Artifact, Store, flush, read_object, write_atomically
+from pipeline.engine.store import MANIFEST, Artifact, Store, flush, read_object, write_atomically
 
 LATEST = "latest"
 """The name that every config's promoted artifacts have; no run can be called so."""
@@ -65,18 +65,28 @@ def promote(store: Store, config: str, artifacts: References, run: str) -> None:
             _write(store.root / "refs" / config / f"{LATEST}.json", told)
 
 
-def last_model(root: Path) -> tuple[str, References] | None:
-    """The config name and promoted artifacts of whichever config's model was promoted last."""
-    last: tuple[float, str, References] | None = None
-    for path in (root / "refs").glob(f"*/{LATEST}.json"):
-        known = read_object(path)
-        stages = known.get("stages", {})
-        manifest = root / "artifacts" / "pretrain" / stages.get("pretrain", {}).get("key", "-") / "manifest.json"
-        if manifest.is_file():
-            at = known.get("model_at", manifest.stat().st_mtime)
-            if last is None or at > last[0]:
-                last = at, path.parent.name, stages
-    return last[1:] if last else None
+def last_promoted(store: Store) -> tuple[str, Row] | None:
+    """What `latest` means of all configs: the name and promoted artifacts of the one whose model was promoted last.
+
+    Where none has a model, whatever was promoted last; None where nothing was.
+    """
+    found = {name: promoted(store, name) for name in sorted(configs(store))}
+    return max(found.items(), key=lambda item: _promoted_at(store, *item), default=None)
+
+
+def _promoted_at(store: Store, config: str, known: Row) -> tuple[bool, float]:
+    """Whether there is a promoted model of a config, and when it, or else what there is, was promoted."""
+    manifest = store.artifact_folder("pretrain", known.get("stages", {}).get("pretrain", {}).get("key", "-")) / MANIFEST
+    has_model = manifest.is_file()
+    if not has_model:
+        manifest = store.root / "refs" / config / f"{LATEST}.json"
+    # An older gptmill did not tell when.
+    return has_model, known.get("model_at" if has_model else "at", manifest.stat().st_mtime)
+
+
+def configs(store: Store) -> set[str]:
+    """The names of the configs that have results."""
+    return {path.parent.name for path in (store.root / "refs").glob(f"*/{LATEST}.json")}
 
 
 def references(artifacts: dict[str, Artifact]) -> References:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from flows import dag, interrupt, promotion, server
 from flows.config import load_config
 from flows.display import Display
+from flows.names import find_run
 from flows.notify import masked
 from flows.options import positive, with_config, with_store
 from flows.plan import Decision, Mill
-from flows.runs import find_run, give_name, refuse_name
+from flows.runs import give_name, refuse_name
 from flows.session import Selection, Session
 from pipeline.engine.store import Store
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import logs
-from flows.refs import LATEST, promoted
+from flows.refs import LATEST, configs, promoted
 from pipeline.config import BadInput
 from pipeline.corpus import Corpus
 from pipeline.engine import locks
@@ -53,31 +53,6 @@ def runs(store: Store) -> list[Run]:
         named.setdefault(reference["run"], []).append(path.stem)
     found = [_read(path, named) for path in (store.root / "runs").glob("*.jsonl")]
     return sorted((run for run in found if run is not None), key=lambda run: (run.started, run.id), reverse=True)
-
-
-def find_run(store: Store, wanted: str | None, *stages: str) -> Run:
-    """The run of that name or id (or its beginning); without one, the newest that has all of these stages, or that
-    whose artifacts are promoted in its place.
-
-    BadInput where there is none, or where it lacks one of the stages.
-    """
-    known = runs(store)
-    if wanted is None:
-        for run in known:
-            if has(store, run, stages):
-                latest = promoted(store, run.config).get("run")
-                return next((each for each in known if each.id == latest and has(store, each, stages)), run)
-        raise BadInput(f"No run in {store.root} has got as far as {stages[-1]}: gptmill run goes on.")
-    matching = [run for run in known if wanted in run.names] or [run for run in known if run.id.startswith(wanted)]
-    if len(matching) != 1:
-        problem = "is the beginning of several runs" if matching else "is no run"
-        raise BadInput(f"{wanted} {problem} of this store: gptmill runs lists them with their names.")
-    for stage in stages:
-        if stage not in matching[0].stages:
-            raise BadInput(f"The run {wanted} did not get as far as {stage}: take another, or run again.")
-        if not _there(store, matching[0], stage):
-            raise BadInput(f"What {stage} gave in the run {wanted} is no longer in the store: take a later run.")
-    return matching[0]
 
 
 def artifacts(store: Store, run: Run) -> dict[str, Artifact]:
@@ -124,6 +99,8 @@ def refuse_name(store: Store, name: str) -> None:
     """BadInput where a run cannot be given this name."""
     if not name or name == LATEST or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         raise BadInput(f"{name!r} cannot name a run: take letters, digits, - _ and ., but not {LATEST!r}.")
+    if name in configs(store):
+        raise BadInput(f"{name} is the name of a config: take another for the run.")
     taken = {path.stem: reference["run"] for path, reference in _names(store)}
     if name in taken:
         raise BadInput(f"{name} is the name of the run {taken[name]}: gptmill runs --forget {name} frees it.")
@@ -137,7 +114,7 @@ def give_name(store: Store, run: Run, name: str) -> None:
     with locks.using_store(store.root), locks.held(store.root / "locks" / f"refs-{run.config}.lock"):
         refuse_name(store, name)
         for stage in run.stages:
-            if not _there(store, run, stage):
+            if not is_there(store, run, stage):
                 raise BadInput(f"What {stage} gave in the run {run.id} is no longer in the store: name a later run.")
         stages = {stage: {"key": row["key"], "digest": row["digest"]} for stage, row in run.stages.items()}
         text = json.dumps({"run": run.id, "stages": stages}, indent=1, sort_keys=True)
@@ -190,10 +167,11 @@ def _names(store: Store) -> list[tuple[Path, Row]]:
 
 def has(store: Store, run: Run, stages: tuple[str, ...]) -> bool:
     """Whether a run has all of these stages, and what they gave is still there."""
-    return run.stages.keys() >= set(stages) and all(_there(store, run, stage) for stage in stages)
+    return run.stages.keys() >= set(stages) and all(is_there(store, run, stage) for stage in stages)
 
 
-def _there(store: Store, run: Run, stage: str) -> bool:
+def is_there(store: Store, run: Run, stage: str) -> bool:
+    """Whether what a stage of a run gave is still there."""
     return stage == "scrape" or store.manifest(stage, run.stages[stage]["key"]) is not None
 
 

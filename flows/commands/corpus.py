@@ -13,7 +13,7 @@ from rich.text import Text
 
 from flows import stages
 from flows.display import Display, printable
-from flows.runs import corpus_of, find_run
+from flows.runs import Run, corpus_of
 from pipeline.browse import Seen, Wanted, look
 from pipeline.config import BadInput
 from pipeline.corpus import FATES, PACKED, Corpus
@@ -29,9 +29,8 @@ EXCERPT_CHARACTERS = 320
 ORDER = [stage.name for stage in stages.ALL]
 
 
-def corpus(store: Store, options: argparse.Namespace, display: Display) -> None:
-    """Print the counts and some rows, and write them where that is asked for."""
-    run = find_run(store, options.run, "extract")
+def corpus(store: Store, run: Run, options: argparse.Namespace, display: Display) -> None:
+    """Print the counts and some rows of a run, and write them where that is asked for."""
     seen_by_run = corpus_of(store, run)
     wanted = Wanted(options.stage, options.reason, options.host, options.language)
     limit = LIMIT if options.limit is None else options.limit
@@ -47,7 +46,9 @@ def corpus(store: Store, options: argparse.Namespace, display: Display) -> None:
         told = {"run": run.id, "counts": counts, "rows": [_plain(row) for row in seen.shown]}
         print(json.dumps(told, indent=1))  # noqa: T201  (the command's result)
     else:
-        _print(seen, Console(highlight=False, soft_wrap=True, markup=False))
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        console.print(Text(f"in the run {run.id}", "dim"))
+        _print(seen, console)
 
 
 def _sorted(seen: Seen) -> list[tuple[tuple[str | None, str | None], int]]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from flows import options as kinds
 from flows.commands.folders import sound, write_hugging_face, written_aside
+from flows.config import load_config
 from flows.display import Display
 from flows.models import Model, existing_store, latest, model_in, trained
+from flows.names import find_run, latest_run
 from flows.refs import References
-from flows.runs import find_run
 from pipeline import export
 from pipeline.config import BadInput
+from pipeline.corpus import PACKED
 from pipeline.engine.store import Store
 from pipeline.shards import Split, load_encoding
 
@@ -24,8 +26,8 @@ def arguments(added: argparse.ArgumentParser) -> None:
     where.add_argument("--llmc", type=Path, metavar="FOLDER", help="the corpus as llm.c's files")
     where.add_argument("--release", type=Path, metavar="FOLDER", help="corpus, model and datasheet, for anybody")
     which = added.add_mutually_exclusive_group()
-    which.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: the latest results)")
-    which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest results of this config")
+    kinds.with_run(which)
+    which.add_argument("-c", "--config", type=Path, metavar="FILE", help="the latest of this config")
     added.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="with --hf: this checkpoint's model")
 
 
@@ -37,10 +39,14 @@ def run(options: argparse.Namespace, display: Display) -> int:
     if options.checkpoint:
         facts = to_hugging_face(model_in(options.checkpoint, options.store, options.config), folder)
     elif options.release:
-        from flows.commands.release import chosen_run, to_release
+        from flows.commands.release import to_release
 
         store = existing_store(options.store)
-        facts = to_release(store, chosen_run(store, options.run, options.config), folder)
+        if options.config:
+            found = latest_run(store, load_config(options.config).name, "extract", PACKED)
+        else:
+            found = find_run(store, options.run, "extract", PACKED)
+        facts = to_release(store, found, folder)
     else:
         store = existing_store(options.store)
         name, stages = _results(store, options)

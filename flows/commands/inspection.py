@@ -12,7 +12,11 @@ from typing import Protocol
 from flows import runs
 from flows.display import Display
 from flows.models import existing_store
-from flows.options import count, with_json, with_store
+from flows.names import find_run, newer_run
+from flows.options import A_RUN, count, with_json, with_run, with_store
+from pipeline.config import BadInput
+from pipeline.corpus import PACKED
+from pipeline.engine.store import Store
 
 
 class Declare(Protocol):
@@ -30,7 +34,7 @@ def declare(command: Declare) -> None:
     traced.add_argument("--split", choices=("train", "val"), default="train", help="the token's split (default train)")
     traced.add_argument("--text", metavar="TEXT", help="the documents that hold this text, and its tokens")
     traced.add_argument("--limit", type=count, default=5, metavar="N", help="documents shown of --text (default 5)")
-    _with_run(traced)
+    with_run(traced)
     with_json(traced)
 
     example = "gptmill takedown https://www.example.org/page --reason 'its author asked'"
@@ -55,13 +59,13 @@ def declare(command: Declare) -> None:
     seen.add_argument("--limit", type=count, metavar="N", help="rows shown (default 10) or written (default all)")
     seen.add_argument("--sample", type=count, metavar="SEED", help="rows drawn at random; same seed, same rows")
     seen.add_argument("--parquet", type=Path, metavar="FILE", help="write them to this file")
-    _with_run(seen)
+    with_run(seen)
     with_json(seen)
 
     differing = with_store(
         command("diff", _diff, "say how two runs, or two snapshots, differ", "gptmill diff web/0000 web/0001")
     )
-    differing.add_argument("before", metavar="BEFORE", help="a run's name or id, or a snapshot: SOURCE/NUMBER")
+    differing.add_argument("before", metavar="BEFORE", help=f"a snapshot (SOURCE/NUMBER), or {A_RUN}")
     differing.add_argument("after", metavar="AFTER", help="the same, of what came later")
     with_json(differing)
 
@@ -72,14 +76,23 @@ def declare(command: Declare) -> None:
     with_json(listed, "one JSON array, an object a run")
 
 
-def _with_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", metavar="RUN", help="name or id, as gptmill runs has it (default: latest)")
+def _asked(store: Store, options: argparse.Namespace, display: Display, *stages: str) -> runs.Run:
+    """The run that is looked into: where none is named, the latest; a newer one with another corpus is told of."""
+    run = find_run(store, options.run, *stages)
+    newer = newer_run(store, run) if options.run is None else None
+    if newer is not None:
+        display.note(f"This is the latest run; {newer.id}, which is newer, has another corpus: --run {newer.id}.")
+    return run
 
 
-def _trace(options: argparse.Namespace, _display: Display) -> int:
+def _trace(options: argparse.Namespace, display: Display) -> int:
     from flows.commands.trace import NOT_FOUND, trace
 
-    return 0 if trace(existing_store(options.store), options) else NOT_FOUND
+    if sum(value is not None for value in (options.what, options.token, options.text)) != 1:
+        raise BadInput("trace takes one of a URL (or a document's id), --token N and --text TEXT.")
+    store = existing_store(options.store)
+    needed = ("extract",) if options.token is None else ("extract", PACKED)
+    return 0 if trace(store, _asked(store, options, display, *needed), options) else NOT_FOUND
 
 
 def _takedown(options: argparse.Namespace, display: Display) -> int:
@@ -92,7 +105,8 @@ def _takedown(options: argparse.Namespace, display: Display) -> int:
 def _corpus(options: argparse.Namespace, display: Display) -> int:
     from flows.commands.corpus import corpus
 
-    corpus(existing_store(options.store), options, display)
+    store = existing_store(options.store)
+    corpus(store, _asked(store, options, display, "extract"), options, display)
     return 0
 
 
@@ -109,7 +123,7 @@ def _runs(options: argparse.Namespace, _display: Display) -> int:
         runs.forget_name(store, options.forget)
     if options.name is not None:
         run, name = options.name
-        runs.give_name(store, runs.find_run(store, run), name)
+        runs.give_name(store, find_run(store, run), name)
     found = [runs.as_json(store, run) for run in runs.runs(store)[: options.limit]]
     print(json.dumps(found, indent=1) if options.json else "\n".join(map(runs.line, found)))  # noqa: T201
     return 0

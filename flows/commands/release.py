@@ -18,9 +18,7 @@ from typing import Any
 from flows.commands import datasheet
 from flows.commands.folders import sound, write_hugging_face, written_aside
 from flows.config import as_toml
-from flows.models import latest
-from flows.refs import last_model
-from flows.runs import Run, artifacts, corpus_of, find_run, runs
+from flows.runs import Run, artifacts, corpus_of
 from pipeline import export
 from pipeline.config import BadInput
 from pipeline.corpus import PACKED
@@ -33,24 +31,6 @@ OURS = ("workers", "notify")
 """Sections that are no business of others: who works, and who is told by which address, which may be a secret."""
 
 IN_WORDS = {2: "two bytes each", 4: "four bytes each"}
-
-
-def chosen_run(store: Store, name: str | None, config: Path | None) -> Run:
-    """The run of that name or id, or the newest with a corpus of those (of a config) that the latest model is of, or of
-    all.
-    """
-    if name is not None:
-        return find_run(store, name, "extract", PACKED)
-    of, stages = latest(store, config) if config else last_model(store.root) or (None, {})
-    known = [run for run in runs(store) if config is None or run.config == of]
-    model = stages.get("pretrain", {}).get("key")
-    of_model = [
-        run for run in known if run.config == of and model and run.stages.get("pretrain", {}).get("key") == model
-    ]
-    found = next((run for run in [*of_model, *known] if PACKED in artifacts(store, run)), None)
-    if found is None:
-        raise BadInput(f"No run in {store.root} has packed a corpus that is still there: gptmill run makes one.")
-    return found
 
 
 def to_release(store: Store, run: Run, folder: Path) -> list[str]:

@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from flows.display import printable
-from flows.runs import Run, corpus_of, find_run
+from flows.runs import Run, corpus_of
 from pipeline import trace as tracing
-from pipeline.config import BadInput
-from pipeline.corpus import PACKED, Corpus
+from pipeline.corpus import Corpus
 from pipeline.engine.store import Store
 from pipeline.takedowns import naming
 
@@ -26,12 +25,8 @@ NAMED_TOKENS = 5
 """Copies, and occurrences of a text, that are named; `--json` has more."""
 
 
-def trace(store: Store, options: argparse.Namespace) -> bool:
-    """Print what is asked for; whether anything was found."""
-    asked = [value for value in (options.what, options.token, options.text) if value is not None]
-    if len(asked) != 1:
-        raise BadInput("trace takes one of a URL (or a document's id), --token N and --text TEXT.")
-    run = _run(store, options)
+def trace(store: Store, run: Run, options: argparse.Namespace) -> bool:
+    """Print what is asked for of a run; whether anything was found."""
     found = {"run": run.id, **_found(corpus_of(store, run), options)}
     urls = [row["url"] for kind in ("documents", "visits", "rejects") for row in found[kind]]
     found["takedowns"] = naming(store.tombstones, urls)
@@ -42,16 +37,6 @@ def trace(store: Store, options: argparse.Namespace) -> bool:
         for line in _lines(found):
             console.print(line)
     return bool(found["documents"] or found["visits"] or found["rejects"])
-
-
-def _run(store: Store, options: argparse.Namespace) -> Run:
-    """The run that is meant: the newest that packed, before the newest that did not get so far."""
-    try:
-        return find_run(store, options.run, "extract", PACKED)
-    except BadInput:
-        if options.token is not None:
-            raise
-        return find_run(store, options.run, "extract")
 
 
 def _found(corpus: Corpus, options: argparse.Namespace) -> Row:

@@ -13,9 +13,10 @@ from flows.comparison.models import Asked, Turn, compare_models
 from flows.comparison.runs import compare_runs, held_out_texts
 from flows.comparison.scores import with_paired
 from flows.display import Display
-from flows.models import Model, configs, existing_store, latest, model_named
-from flows.refs import LATEST
-from flows.runs import Run, artifacts, find_run, runs
+from flows.models import Model, existing_store, model_named
+from flows.names import find_run
+from flows.refs import LATEST, configs
+from flows.runs import Run
 from pipeline.config import BadInput
 from pipeline.corpus import PACKED
 from pipeline.engine.store import Store, write_atomically
@@ -35,8 +36,7 @@ class Side(NamedTuple):
 def arguments(added: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     kinds.with_store(added)
-    which = "a run (name or id), a config, latest; or a model's folder, ours or Hugging Face's"
-    added.add_argument("a", metavar="A", help=which)
+    added.add_argument("a", metavar="A", help=f"{kinds.A_RUN}; or a model's folder, ours or Hugging Face's")
     added.add_argument("b", metavar="B", help="the same; of two runs, corpora, curves and scores are compared too")
     added.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="to go on from; may be repeated")
     prompts = "more of them: a line each, or the prompts of a .jsonl"
@@ -91,7 +91,7 @@ def _side(name: str, root: Path) -> Side:
         return Side(model.name, model, None)
     store = existing_store(root)
     if name == LATEST or name in configs(store):
-        return _newest_side(store, name)
+        return _latest_side(store, name)
     try:
         find_run(store, name)
     except BadInput as error:
@@ -100,22 +100,22 @@ def _side(name: str, root: Path) -> Side:
     return Side(name, _model(found.id, root, name), found)
 
 
-def _newest_side(store: Store, name: str) -> Side:
-    """The newest model of a config, or of all, and the newest run of that config that gave it, evaluated if one was.
+def _latest_side(store: Store, name: str) -> Side:
+    """The promoted model of a config, or of all, and the run of that config that gave it.
 
     A model can be the work of several configs: those that differ only in how it is evaluated train but once.
     """
     model = _model(name, store.root)
-    config = latest(store, None)[0] if name == LATEST and model is not None else name
-    made = [each for each in runs(store) if each.config == config]
-    if model is not None:
-        made = [each for each in made if each.stages.get("pretrain", {}).get("key") == model.folder.name]
-        made.sort(key=lambda each: "evaluate" not in each.stages)  # the newest first of either
-    for each in made:
-        if {"extract", PACKED} <= artifacts(store, each).keys():
-            return Side(name if model is None else model.name, model, each)
-    model = model_named(name, store.root)
-    return Side(model.name, model, None)
+    try:
+        found = find_run(store, name, "extract", PACKED)
+    except BadInput:
+        if model is None:
+            raise
+        return Side(model.name, model, None)
+    if model is None:
+        return Side(name, None, found)
+    gave_it = found.stages.get("pretrain", {}).get("key") == model.folder.name
+    return Side(model.name, model, found if gave_it else None)
 
 
 def _model(name: str, root: Path, called: str = "") -> Model | None:

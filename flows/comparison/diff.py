@@ -12,12 +12,13 @@ from rich.text import Text
 from flows import stages
 from flows.comparison.scores import scores
 from flows.display import printable
-from flows.runs import Run, artifacts, corpus_of, find_run, has, runs, snapshots_of
+from flows.names import find_run, snapshot_folder
+from flows.runs import Run, artifacts, corpus_of, has, runs, snapshots_of
 from pipeline import diff as comparing
 from pipeline.config import BadInput
 from pipeline.corpus import PACKED, Corpus
 from pipeline.engine.resolve import differences
-from pipeline.engine.store import Store, read_manifest, read_object
+from pipeline.engine.store import Store, read_object
 
 Row = dict[str, Any]
 
@@ -39,7 +40,9 @@ def diff(store: Store, options: argparse.Namespace) -> None:
         told = {"what": what, **comparing.snapshots(old, new, seen_by)}
         pair = _evaluated(store, old, new)
     elif folders:
-        raise BadInput("diff takes two runs or two snapshots, not one of each.")
+        run = next(name for name in names if snapshot_folder(store, name) is None)
+        find_run(store, run)
+        raise BadInput(f"{run} is a run and the other a snapshot: diff takes two runs or two snapshots.")
     else:
         before, after = (find_run(store, name, "extract", PACKED) for name in names)
         told = {"what": "documents", **comparing.corpora(corpus_of(store, before), corpus_of(store, after))}
@@ -51,25 +54,6 @@ def diff(store: Store, options: argparse.Namespace) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     for line in _lines(told):
         console.print(Text(printable(line)))
-
-
-def snapshot_folder(store: Store, name: str) -> Path | None:
-    """The snapshot called `<source>/<sequence>`, the source by its name or the beginning of its id; None if none is.
-
-    BadInput where several are.
-    """
-    source, slash, sequence = name.rpartition("/")
-    if not slash or not sequence.isdigit():
-        return None
-    found = []
-    for folder in sorted((store.root / "snapshots").glob(f"*/{int(sequence):04d}")):
-        manifest = read_manifest(folder)
-        if folder.parent.name.startswith(source) or (manifest is not None and manifest["name"] == source):
-            found.append(folder)
-    if len(found) > 1:
-        ids = ", ".join(folder.parent.name[:12] for folder in found)
-        raise BadInput(f"{name} names several snapshots: write the source's id in place of its name ({ids}).")
-    return found[0] if found else None
 
 
 def _run_that_saw(store: Store, *folders: Path) -> Corpus | None:

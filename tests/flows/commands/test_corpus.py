@@ -3,7 +3,8 @@
 import pytest
 from pyarrow import parquet
 
-from flows.runs import corpus_of, find_run
+from flows.names import find_run
+from flows.runs import corpus_of
 from pipeline.browse import Wanted, look
 from tests.flows.conftest import PAGES, Little
 

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows import refs, runs
+from flows import runs
 from flows.commands import datasheet
-from flows.commands.release import _write_model, chosen_run
+from flows.commands.release import _write_model
 from flows.config import load_config
+from flows.names import find_run
 from model.folder import open_folder
 from model.presets import MODERN
 from pipeline import export
@@ -26,7 +27,7 @@ from pipeline.shards import load_encoding
 from pipeline.sources import CrawlSource
 from pipeline.tombstones import hosts
 from tests.flows.commands.test_export import publish, write_checkpoint, write_tokenizer
-from tests.flows.conftest import PAGES, Little
+from tests.flows.conftest import PAGES
 from tests.flows.test_runs import changed, run_again  # noqa: F401
 
 
@@ -51,15 +52,6 @@ def of_source(released, source):
     _, told = released
     known = {**told["collection"]["sources"][0], "asked": datasheet._asked(source)}
     return datasheet.as_markdown({**told, "collection": {"sources": [known]}})
-
-
-def promote_model(little, run):
-    """Let a run have trained a model, and the model be the latest."""
-    publish(little.store, "pretrain", lambda _: None)
-    reference = {"key": "key", "digest": ""}
-    with (little.store.root / "runs" / f"{run}.jsonl").open("a") as log:
-        log.write(json.dumps({"event": "stage", "stage": "pretrain", "status": "run", **reference}) + "\n")
-    refs.promote(little.store, "little", {"pretrain": reference}, run)
 
 
 def test_the_ids_are_as_many_as_the_datasheet_says_and_the_table_covers_them(released):
@@ -110,7 +102,7 @@ def test_urls_are_said_to_stand_as_the_pages_have_them(released):
 
 
 def test_the_index_of_a_snapshot_is_read_once_for_all_its_parts(little, tmp_path, monkeypatch):
-    corpus = runs.corpus_of(little.store, runs.find_run(little.store, None, "pack"))
+    corpus = runs.corpus_of(little.store, find_run(little.store, None, "pack"))
     read: list[str] = []
     monkeypatch.setattr(export, "read_table", lambda path, *of: read.append(path.name) or read_table(path, *of))
     export.documents(corpus, tmp_path / "documents.parquet")
@@ -166,7 +158,7 @@ def test_who_is_told_and_who_works_are_not_in_the_config_of_a_release(copied, tm
 
 def test_the_names_beyond_those_told_are_counted_in_a_row(little, monkeypatch):
     monkeypatch.setattr(datasheet, "MOST_NAMED", 2)
-    found = datasheet.facts(little.store, runs.find_run(little.store, None, "pack"))
+    found = datasheet.facts(little.store, find_run(little.store, None, "pack"))
     told, others = found["composition"], found["composition"]["others"]["host"]
     hosts_told = sum(row["documents"] for row in told["host"])
     assert len(told["host"]) == 2
@@ -223,26 +215,6 @@ def test_a_model_that_went_on_from_a_checkpoint_is_said_to_be_one(released, tmp_
     model = datasheet._model(store, {"pretrain": manifest})
     told = datasheet.as_markdown({**released[1], "model": {**model, "opens_in": "gptmill"}})
     assert f"it went on from the checkpoint `key`, which was trained on {on}." in told
-
-
-def test_without_a_name_the_run_of_the_latest_model_is_released_though_a_later_one_packed(changed):  # noqa: F811
-    little, first, second = changed
-    assert chosen_run(little.store, None, None).id == second
-    promote_model(little, first)
-    run_again(little, "min_gopher_words = 60")
-    assert chosen_run(little.store, None, None).id == chosen_run(little.store, None, little.config).id == first
-
-
-def test_of_several_configs_the_one_whose_model_is_latest_is_released(changed):  # noqa: F811
-    little, first, _ = changed
-    other = little.config.with_name("other.toml")
-    other.write_text(little.config.read_text())
-    Little(other, little.store).run()
-    newest = runs.runs(little.store)[0]
-    assert newest.config == "other"
-    promote_model(little, first)
-    assert chosen_run(little.store, None, None).id == first
-    assert chosen_run(little.store, None, other).id == newest.id
 
 
 def test_every_table_of_the_datasheet_has_as_many_cells_in_each_row(released):

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows import runs
+from flows.names import find_run
 from pipeline import purge, takedowns
 from pipeline.crawl.seal import URL_INDEX
 from pipeline.documents import read_table, write_table
@@ -34,7 +35,7 @@ def urls(path) -> list[str]:
 
 def reasons(little: Little) -> dict[str, str | None]:
     little.run()
-    corpus = runs.corpus_of(little.store, runs.find_run(little.store, None, "pack"))
+    corpus = runs.corpus_of(little.store, find_run(little.store, None, "pack"))
     rows = (row for part in range(len(corpus)) for row in corpus.fates(part, texts=False).to_pylist())
     return {row["url"]: row["reason"] for row in rows}
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from flows.names import find_run
+from flows.runs import corpus_of
 from pipeline.documents import read_table
 from pipeline.shards import TokenShards, load_encoding
 from tests.flows.conftest import PAGES, Little
@@ -86,8 +88,6 @@ def test_what_stands_in_a_page_cannot_steer_the_terminal(little):
 
 
 def test_all_documents_have_a_fate_and_they_add_up_to_the_counts_of_the_run(little):
-    from flows.runs import corpus_of, find_run
-
     corpus = corpus_of(little.store, find_run(little.store, None, "pack"))
     fates = [row for part in range(len(corpus)) for row in corpus.fates(part, texts=False).to_pylist()]
     packed = [row["url"] for row in fates if row["stage"] == "pack"]

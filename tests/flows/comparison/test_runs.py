@@ -7,10 +7,11 @@ import pytest
 
 from flows import runs
 from flows.comparison import diff
-from flows.comparison.compare import _newest_side
+from flows.comparison.compare import _latest_side
 from flows.comparison.layout import Row, Section
 from flows.comparison.runs import _settings, compare_runs, held_out_texts
 from flows.comparison.scores import curves, scores, with_paired
+from flows.names import find_run
 from pipeline.corpus import Corpus
 from pipeline.engine import upkeep
 from pipeline.engine.store import Artifact, write_atomically
@@ -27,7 +28,7 @@ WENT_ON = {**FROM_NOTHING, "inputs": {"start": {"key": "0123456789abcdef"}}}
 def compared(changed):  # noqa: F811
     """A store with two runs, and what is told of them: rows by section and name."""
     little, first, second = changed
-    found = compare_runs(little.store, *(runs.find_run(little.store, run) for run in (first, second)))
+    found = compare_runs(little.store, *(find_run(little.store, run) for run in (first, second)))
     return little, first, second, {section.title: {row.what: row for row in section.rows} for section in found}
 
 
@@ -71,7 +72,7 @@ def test_documents_of_one_run_alone_and_of_both_add_up(compared):
 
 
 def test_shares_of_hosts_add_up_to_what_is_packed(little):
-    corpus = runs.corpus_of(little.store, runs.find_run(little.store, None, "pack"))
+    corpus = runs.corpus_of(little.store, find_run(little.store, None, "pack"))
     stats = corpus.artifacts["pack"].manifest["stats"]
     for kind, found in shares(corpus).items():
         assert sum(share.documents for share in found.values()) == sum(stats["documents"].values()), kind
@@ -83,7 +84,7 @@ def test_shares_of_hosts_add_up_to_what_is_packed(little):
 
 def test_texts_that_both_hold_out_are_the_same_ones_and_no_more_than_asked(changed):  # noqa: F811
     little, first, second = changed
-    both = [runs.find_run(little.store, run) for run in (first, second)]
+    both = [find_run(little.store, run) for run in (first, second)]
     texts = held_out_texts(little.store, *both, 100)
     assert len(texts) > 1
     assert set(texts) <= set(PAGES.values())
@@ -155,7 +156,7 @@ def shared(copied):
 
 @pytest.mark.parametrize("name", ["little", "latest"])
 def test_a_config_means_its_own_run_of_the_model_that_others_share_and_the_evaluated_one(shared, name):
-    side = _newest_side(shared, name)
+    side = _latest_side(shared, name)
     assert side.model.folder.name == "shared"
     assert side.run.id == "ours"
 
