@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from flows.notify import NotifyConfig
+from flows.notify import NotifyConfig, masked
 from model.config import EvaluateConfig, PretrainConfig
 from pipeline.config import BadInput, Config, execution
 from pipeline.contamination import ContaminationConfig
@@ -155,8 +155,9 @@ def _literal(value: Any) -> str:
 def _apply(values: dict[str, Any], setting: str) -> None:
     """Set one "a.b.0.c=value" in the raw values; the value is read as TOML, or taken as text where it is none."""
     path, equals, text = setting.partition("=")
+    (told,) = masked([setting])
     if not equals or not path.strip():
-        raise BadInput(f"--set {setting} is not of the form section.key=value, for example --set pretrain.lr=0.001.")
+        raise BadInput(f"--set {told} is not of the form section.key=value, for example --set pretrain.lr=0.001.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -164,13 +165,13 @@ def _apply(values: dict[str, Any], setting: str) -> None:
     *parents, last = path.strip().split(".")
     place: Any = values
     for name in parents:
-        place = _child(place, name, setting)
+        place = _child(place, name, told)
     if isinstance(place, list):
-        place[_index(place, last, setting)] = value
+        place[_index(place, last, told)] = value
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise BadInput(f"--set {setting}: {'.'.join(parents)} is a single value and has no {last}.")
+        raise BadInput(f"--set {told}: {'.'.join(parents)} is a single value and has no {last}.")
 
 
 def _child(place: Any, name: str, setting: str) -> Any:
@@ -203,7 +204,9 @@ def _sentence(error: ValidationError, values: dict[str, Any]) -> str:
         text = f"{path} is missing; it has no default."
     else:
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        found = "" if isinstance(first.get("input"), dict) else f", not {_literal_or_text(first.get('input'))}"
+        # What a person wrote is shown to them, but where notices go may be a secret, and others may read this too.
+        hidden = isinstance(first.get("input"), dict) or names[:1] == ["notify"]
+        found = "" if hidden else f", not {_literal_or_text(first.get('input'))}"
         message = message.replace("Input should", "it should").replace("String should", "it should")
         message = message.replace("valid array", "valid list")
         if first["type"] in {"model_type", "model_attributes_type"}:

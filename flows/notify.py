@@ -23,8 +23,8 @@ from pipeline.config import Config, execution
 WEBHOOK = "GPTMILL_WEBHOOK"
 TIMEOUT_SECONDS = 10.0
 
-SETS_NOTIFY = re.compile(r"^((?:--\w+=)?\s*notify\b[^=]*)=.*", re.DOTALL)
-"""A `--set` of this section, of one key or of all of it, with the option before it or without."""
+SETS_NOTIFY = re.compile(r"^((?:--\w+=)?\s*notify\b[\w.]*).*", re.DOTALL)
+"""A `--set` of this section, of one key or of all of it, with the option before it or without; also one gone wrong."""
 
 Row = dict[str, Any]
 
@@ -41,7 +41,7 @@ class NotifyConfig(Config):
 
 
 def masked(arguments: list[str]) -> list[str]:
-    """A command line without the webhook that a `--set` may have: logs of runs are for others to read too."""
+    """A command line without the webhook that a `--set` may have: what tells of runs is for others to read too."""
     return [SETS_NOTIFY.sub(r"\1=…", each) for each in arguments]
 
 

@@ -4,13 +4,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
+from flows.notify import SETS_NOTIFY, WEBHOOK
 from flows.stages import BY_NAME
 
 NOTHING = "nothing"
 AS_CONFIGURED: Final = "as configured"
 FIRST, LAST = "scrape", "report"
+
+SHOWN = f"notify among the settings would show the webhook in Prefect's UI: put it in the config, or in {WEBHOOK}."
 
 Stage = Annotated[str, WithJsonSchema({"type": "string", "enum": [*BY_NAME]})]
 StageOrNothing = Annotated[str, WithJsonSchema({"type": "string", "enum": [NOTHING, *BY_NAME]})]
@@ -29,6 +32,13 @@ class Parameters(BaseModel):
         AS_CONFIGURED, title="Start", description="What training starts from: nothing, or the promoted model."
     )
     jobs: int = Field(0, ge=0, title="Jobs", description="Worker processes; 0: as many as there are cores.")
+
+    @field_validator("settings")
+    @classmethod
+    def _hold_no_webhook(cls, settings: list[str]) -> list[str]:
+        if any(map(SETS_NOTIFY.match, settings)):
+            raise ValueError(SHOWN)
+        return settings
 
 
 def command(parameters: Parameters, store: Path) -> list[str]:

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from flows import interrupt
 from flows.config import MillConfig, load_config
 from flows.display import Display
-from flows.notify import SETS_NOTIFY, WEBHOOK
+from flows.notify import SETS_NOTIFY
 from flows.options import count, positive, with_config, with_store
 from flows.schedule import timers
 from flows.schedule.cron import allowed_values
-from flows.schedule.run import AS_CONFIGURED, Parameters, command
+from flows.schedule.run import AS_CONFIGURED, SHOWN, Parameters, command
 from flows.schedule.server import ConfiguredServer, OwnServer, server_of
 from pipeline.config import BadInput, StageFailed
 from pipeline.engine.store import Store
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, display: Display) -> int:
     config = load_config(options.config, options.settings)
     store = Store(options.store)
     if any(map(SETS_NOTIFY.match, options.settings)):
-        raise BadInput(f"--set notify would show the webhook in Prefect's UI: put it in the config, or in {WEBHOOK}.")
+        raise BadInput(f"--set: {SHOWN}")
     parameters = Parameters(
         config=str(options.config.absolute()),
         settings=options.settings,

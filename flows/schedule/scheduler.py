@@ -134,9 +134,10 @@ class Scheduler:
             parameters = Parameters.model_validate(run.parameters)
             self._config = load_config(Path(parameters.config), parameters.settings)
         except (BadInput, ValidationError) as error:
-            on_server.end(self._client, run.id, Failed(message=str(error)))
-            self._say(f"The run of {_clock(due)} cannot start: {error}")
-            self._notify("failed", f"cannot start: {error}")
+            why = _reason(error)
+            on_server.end(self._client, run.id, Failed(message=why))
+            self._say(f"The run of {_clock(due)} cannot start: {why}")
+            self._notify("failed", f"cannot start: {why}")
             return
         if self._client.set_flow_run_state(run.id, Pending()).status != SetStateStatus.ACCEPT:
             self._say_once(f"The run of {_clock(due)} is held back by the server.")
@@ -210,6 +211,14 @@ def _end_of(child: Child) -> tuple[str, State[Any]]:
         told = f"was killed after {took} (signal {-child.code}). The next one goes on there."
         return told, Crashed(message=f"It {told}")
     return f"failed after {took}: {child.error}", Failed(message=child.error)
+
+
+def _reason(error: BadInput | ValidationError) -> str:
+    """What is wrong, without the values that pydantic would quote."""
+    if isinstance(error, BadInput):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _clock(moment: datetime) -> str:

@@ -62,6 +62,16 @@ def test_what_the_form_cannot_mean_is_refused_before_it_runs(idle):
     idle.hears(r"cannot start: The config /nowhere\.toml cannot be read")
 
 
+def test_a_webhook_that_is_no_url_is_shown_neither_in_prefect_nor_in_what_the_schedule_says(idle, tmp_path):
+    (tmp_path / "wrong.toml").write_text(
+        '[notify]\nwebhook = "hooks.example.org/SECRET"\n' + idle.mill.config.read_text()
+    )
+    state, why = idle.ends(idle.ask(config=str(tmp_path / "wrong.toml")))
+    assert state == "FAILED"
+    assert "notify.webhook: it should match" in why
+    assert "SECRET" not in why + idle.said()
+
+
 def test_after_an_outage_only_the_latest_run_is_caught_up_on(idle):
     missed = [idle.ask(ago=timedelta(days=days), **ONE_STAGE) for days in (3, 2, 1)]
     assert [idle.ends(run)[0] for run in missed] == ["CANCELLED", "CANCELLED", "COMPLETED"]

@@ -126,3 +126,25 @@ def test_settings_override_the_file(write):
 def test_a_bad_setting_is_one_sentence(write, setting, sentence):
     with pytest.raises(BadInput, match=sentence):
         load_config(write(MINIMAL), [setting])
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ('[notify]\nwebhook = "hooks.example.org/SECRET"', []),
+        ('[notify]\nwebhook = "https://hooks.example.org/ SECRET"', []),
+        ('[notify]\nwebhook = ["https://hooks.example.org/SECRET"]', []),
+        ('[notify]\non = ["https://hooks.example.org/SECRET"]', []),
+        ('[[notify]]\nwebhook = "https://hooks.example.org/SECRET"', []),
+        ("[notify]\nwebhook = https://hooks.example.org/SECRET", []),
+        ("", ["notify=https://hooks.example.org/SECRET"]),
+        ("", ["notify.webhook=hooks.example.org/SECRET"]),
+        ("", ["notify.webhook:https://hooks.example.org/SECRET"]),
+        ("", ["notify.webhook.url=https://hooks.example.org/SECRET"]),
+        ('[notify]\nwebhook = ""', ["notify.webhook.url=https://hooks.example.org/SECRET"]),
+    ],
+)
+def test_what_is_wrong_with_a_webhook_is_told_without_it(write, text, settings):
+    with pytest.raises(BadInput, match=r"notify|TOML") as caught:
+        load_config(write(f"{MINIMAL}{text}\n"), settings)
+    assert "SECRET" not in str(caught.value)

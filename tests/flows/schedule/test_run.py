@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from flows import cli
 from flows.commands import refresh
 from flows.schedule.run import Parameters, command, gptmill
+from flows.schedule.scheduler import _reason
 
 
 def parsed(**parameters):
@@ -41,3 +42,11 @@ def test_a_form_that_names_stages_runs_just_these():
 def test_a_form_with_a_key_that_there_is_not_is_refused():
     with pytest.raises(ValidationError, match="lr"):
         parsed(lr=0.1)
+
+
+@pytest.mark.parametrize("setting", ["notify.webhook=https://hooks.example.org/SECRET", "notify=SECRET"])
+def test_a_form_that_holds_a_webhook_is_refused_without_showing_it(setting):
+    with pytest.raises(ValidationError) as caught:
+        parsed(settings=[setting])
+    assert "would show the webhook" in (told := _reason(caught.value))
+    assert "SECRET" not in told
