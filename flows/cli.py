@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from flows import estimate, promotion, refs, running
-from flows.commands import doctor, evaluate, export, finetune, generate, inspection, refresh
+from flows import estimate, refs, running
+from flows.commands import doctor, evaluate, export, finetune, generate, inspection, promote, refresh
 from flows.comparison import compare
 from flows.config import as_toml, load_config
 from flows.display import Display, plan_lines
@@ -90,7 +90,7 @@ def parser() -> Parser:
 
     example = "gptmill refresh -c configs/web.toml --start continue"
     refresh.arguments(command("refresh", refresh.run, "crawl again, and promote the model if it is as good", example))
-    promotion.arguments(command("promote", promotion.run, "make a run's model the latest", "gptmill promote release"))
+    promote.arguments(command("promote", promote.run, "make a run's model the latest", "gptmill promote release"))
 
     planned = with_store(
         with_config(

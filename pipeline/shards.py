@@ -77,7 +77,6 @@ class TokenShards:
         for array in arrays:
             self._borders.append(self._borders[-1] + len(array))
         self._index = _joined(tables, self._borders)
-        self._starts = self._index["start"].to_numpy()
 
     @classmethod
     def open(cls, parts: list[Path], split: Split, vocab_size: int) -> "TokenShards":
@@ -121,12 +120,6 @@ class TokenShards:
     def index(self) -> pa.Table:
         """One row a document, in the order of the stream, as `INDEX`; `start` counts from the stream's beginning."""
         return self._index
-
-    def document_at(self, token: int) -> int:
-        """The row of `index()` whose document holds the id at this place; raises `IndexError` outside the stream."""
-        if not 0 <= token < len(self):
-            raise IndexError(f"id {token:,} was asked of a stream of {len(self):,}")
-        return int(np.searchsorted(self._starts, token, side="right")) - 1
 
 
 def _read_index(path: Path) -> pa.Table:
@@ -185,9 +178,6 @@ class Encoding(Protocol):
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of a text, every part of it taken as ordinary text."""
-
-    def encode_ordinary_batch(self, text: list[str]) -> list[list[int]]:
-        """The ids of each text."""
 
     def encode_to_numpy(self, text: str, *, disallowed_special: Collection[str]) -> npt.NDArray[np.uint32]:
         """The ids of a text as an array; with nothing in `disallowed_special` they are those of `encode_ordinary`."""

@@ -133,10 +133,6 @@ class SentencePieceEncoding:
         """The ids of a text as an array; no text is ever taken for a special token."""
         return np.array(self.encode_ordinary(text), np.uint32)
 
-    def encode_ordinary_batch(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text."""
-        return [self.encode_ordinary(text) for text in texts]
-
     def encode_single_token(self, token: str, /) -> int:
         """The id of a special token, by name; KeyError where it is none."""
         return self._special[token]

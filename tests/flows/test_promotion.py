@@ -11,8 +11,9 @@ from flows.commands.refresh import begin_anew, begin_refresh
 from flows.config import load_config
 from flows.display import Display
 from flows.plan import Mill
-from flows.promotion import conclude, judged, least_held_out, markdown
+from flows.promotion import conclude, judged, markdown
 from flows.session import Selection, Session
+from flows.validation import least_held_out
 from pipeline.config import BadInput
 from pipeline.engine import locks, upkeep
 from pipeline.engine.store import FORMAT, Artifact, Store

@@ -68,7 +68,6 @@ def test_words_of_the_corpus_become_pieces_with_their_space() -> None:
     for encoding in ENCODINGS:
         ids = encoding.encode_ordinary("grinds the grain of the river")
         assert b" the" in map(encoding.decode_single_token_bytes, ids)
-        assert encoding.encode_ordinary_batch(["the river"]) == [encoding.encode_ordinary("the river")]
         assert encoding.encode_to_numpy("the river").tolist() == encoding.encode_ordinary("the river")
 
 
