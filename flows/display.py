@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from flows import interrupt
 from flows.estimate import Estimate, total
 from flows.plan import Decision
 
@@ -59,9 +60,9 @@ class Display:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Bar]:
-        """The progress of one stage while it runs."""
+        """The progress of one stage while it runs; it ends by it where the end was asked for and the wish was lost."""
         if not self._live:
-            yield QuietBar(self, name)
+            yield _heeding(QuietBar(self, name))
             return
         columns = (
             TextColumn("  [bold]{task.fields[stage]:<13}[/]"),
@@ -73,9 +74,17 @@ class Display:
         )
         progress = Progress(*columns, console=self.console, transient=True)
         try:
-            yield LiveBar(progress, name)
+            yield _heeding(LiveBar(progress, name))
         finally:
             progress.stop()
+
+
+def _heeding(bar: Bar) -> Bar:
+    def told(done: int, total: int, words: str) -> None:
+        interrupt.check()
+        bar(done, total, words)
+
+    return told
 
 
 class Pace:

@@ -1,7 +1,8 @@
 """Being asked to end, by Ctrl-C or SIGTERM: children are ended, what is done is kept.
 
-Python drops an exception that a signal raises while some destructor or weak reference runs, as they do while Prefect
-is being imported. So the wish is also remembered, and looked at before each stage.
+Python drops an exception that a signal raises while some destructor or weak reference runs, and libraries swallow some,
+as happens while Prefect or torch is being imported. So the wish is also remembered, and looked at before each stage and
+whenever one tells how far it is.
 """
 
 import signal

@@ -68,6 +68,7 @@ def run_flow(session: Session, *, served: bool) -> None:
 def _as_scheduled(flow: Any, parameters: dict[str, str]) -> None:
     """Run the flow, as the flow run that a schedule made where there is one."""
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import CancelledRun, UnfinishedRun
     from prefect.flow_engine import run_flow as continue_flow
 
     if FLOW_RUN not in os.environ:
@@ -75,7 +76,10 @@ def _as_scheduled(flow: Any, parameters: dict[str, str]) -> None:
         return
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(UUID(os.environ[FLOW_RUN]))
-    continue_flow(flow, flow_run=flow_run, parameters=parameters)
+    try:
+        continue_flow(flow, flow_run=flow_run, parameters=parameters)
+    except (CancelledRun, UnfinishedRun) as error:  # it was cancelled before it could begin
+        raise KeyboardInterrupt from error
 
 
 class _Step:

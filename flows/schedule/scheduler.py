@@ -147,11 +147,12 @@ class Scheduler:
 
     def _see_to(self, child: Child) -> None:
         """Note that the run ended, or end it because somebody cancelled it."""
-        state = on_server.state_of(self._client, child.run)
-        if child.code is None:
+        state, code = on_server.state_of(self._client, child.run), child.code
+        if code is None if state is None else state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            self._stop(child, "it was cancelled")  # or has ended by itself, on hearing of it
+            return
+        if code is None:
             child.is_leaving = state is not None and state.type in DONE
-            if state is None or state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                self._stop(child, "it was cancelled")
             return
         told, last = _end_of(child)
         if state is not None and not state.is_final():
@@ -160,7 +161,7 @@ class Scheduler:
         self._child = None
         self._say(f"The run of {_clock(child.due)} {told}")
         if not child.has_told:
-            self._notify("crashed" if child.code < 0 else "failed", told, run=child.name)
+            self._notify("crashed" if code < 0 else "failed", told, run=child.name)
 
     def _stop(self, child: Child, why: str) -> None:
         child.stop()

@@ -96,6 +96,17 @@ def test_a_run_that_is_cancelled_ends_and_its_children_with_it(idle):
     assert subprocess.run(["pgrep", "-g", str(idle.child())], capture_output=True, check=False).stdout == b""
 
 
+def test_a_run_that_was_cancelled_before_it_could_begin_ends_as_an_interrupted_one(idle, copied, monkeypatch):
+    flow = idle.post("/flows/filter", flows={"name": {"any_": ["gptmill"]}})[0]["id"]
+    run = idle.post("/flow_runs/", flow_id=flow, state={"type": "PENDING"})["id"]
+    idle.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+    monkeypatch.setenv("PREFECT_API_URL", idle.url)
+    monkeypatch.setenv("GPTMILL_FLOW_RUN", run)
+    told = copied("run", code=130).stderr
+    assert told.endswith("gptmill: interrupted; what is done is kept.\n")
+    assert "Traceback" not in told
+
+
 def named(name, milled, folder, more=""):
     """The milled config under another name, with a store of its own."""
     (folder / f"{name}.toml").write_text(milled.config.read_text() + more)
