@@ -235,7 +235,7 @@ def kept_encoding(folder: Path) -> Encoding:
 
 @lru_cache(maxsize=1)
 def kept_token_bytes(folder: Path) -> npt.NDArray[np.int64]:
-    """`token_bytes` of a published tokenizer, kept for the next part and not to be changed."""
+    """`token_bytes` of a published tokenizer, kept for the next part."""
     return token_bytes(kept_encoding(folder))
 
 

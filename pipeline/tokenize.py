@@ -46,8 +46,7 @@ def tokenize(
     The part's quality ledger is wanted only where `config.c4_lines` asks for it.
     Raises `BadInput` where the tokenizer's pattern leaves out part of a text.
     """
-    encoding = kept_encoding(tokenizer)
-    sizes = kept_token_bytes(tokenizer)
+    encoding, sizes = kept_encoding(tokenizer), kept_token_bytes(tokenizer)
     dtype = dtype_for(encoding.n_vocab)
     table = read_table(documents / "documents.arrow", ["doc_id", "url", "text"])
     wanted = read_ledger(language / "language.arrow", table["doc_id"], ["wanted"])["wanted"].to_numpy()
