@@ -157,13 +157,24 @@ def _require_few_tags(markup: str) -> None:
 
 def require_flat(markup: str) -> None:
     """`Rejected` where a parser would take the square of it. An estimate: what deceives it meets other limits."""
-    pieces = markup.split("<")
-    for tag in [piece for piece in pieces[1:] if len(piece) > 2 * MAX_ATTRIBUTES and piece[0].isalpha()]:
-        attributes = {each.partition("=")[0] for each in _QUOTED.sub("", tag.partition(">")[0]).split()}
+    for tag in _long_tags(markup):
+        attributes = {each.partition("=")[0] for each in _QUOTED.sub("", tag).split()}
         if len(attributes) > MAX_ATTRIBUTES:
             raise Rejected("too_complex", f"{len(attributes)} attributes of one element")
-    if len(pieces) > FEW_TAGS and (depth := _depth(markup)) > MAX_DEPTH:
+    if markup.count("<") > FEW_TAGS and (depth := _depth(markup)) > MAX_DEPTH:
         raise Rejected("too_complex", f"{depth} elements deep")
+
+
+def _long_tags(markup: str) -> Iterator[str]:
+    """The start tags in which so many attributes have room; looks only for the last `<` in so many characters."""
+    least, start = 2 * MAX_ATTRIBUTES, markup.find("<") + 1
+    while 0 < start < len(markup) - least:
+        last = markup.rfind("<", start, start + least)
+        if last < 0:
+            last = markup.find("<", start + least)
+            if markup[start].isalpha():
+                yield markup[start : last if last >= 0 else None].partition(">")[0]
+        start = last + 1
 
 
 def _require_few_marks(text: str) -> None:
