@@ -58,15 +58,16 @@ def read(folder: Path) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
 
 
 def extractors() -> dict[str, Callable[[str], str]]:
-    """From markup to text, as the extract stage calls them, and resiliparse by itself."""
+    """From markup to text, as the extract stage calls them behind its first pages, and resiliparse by itself."""
     import trafilatura
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
+    from pipeline.extraction.block_kernels import cut
     from pipeline.extraction.main_content import main_content
 
     return {
-        "fast": lambda markup: main_content(HTMLTree.parse(markup)),
+        "fast": lambda markup: main_content(HTMLTree.parse(markup), cut=cut),
         "accurate": lambda markup: trafilatura.extract(markup, include_comments=False, deduplicate=False) or "",
         "resiliparse": lambda markup: extract_plain_text(
             HTMLTree.parse(markup),

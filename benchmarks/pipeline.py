@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         settings = [argument for setting in options.settings for argument in ("--set", setting)]
-        command = [sys.executable, "-m", "flows.cli", "run", "-c", options.config, "--store", str(store), *settings]
+        command = [sys.executable, "-m", "flows", "run", "-c", options.config, "--store", str(store), *settings]
         start = time.time()
         subprocess.run([*command, "--jobs", str(options.jobs)], check=True)
         figures = measure(store, start, time.time())

@@ -141,7 +141,7 @@ def measure(folder: Path, pages: Pages, jobs: int) -> dict[str, Any]:
     config.write_text(CONFIG, encoding="utf-8")
     store = Store(folder / "store")
     store.create()
-    command = [sys.executable, "-m", "flows.cli", "run", "-c", str(config), "--store", str(store.root)]
+    command = [sys.executable, "-m", "flows", "run", "-c", str(config), "--store", str(store.root)]
     environment = {**os.environ, "PYTHONPATH": sys.path[0]}
     figures: dict[str, Any] = {"pages": pages.count, "changed": len(pages.changed), "documents": {}}
     known: set[str] = set()

@@ -31,6 +31,7 @@ from resiliparse.extract.html2text import extract_plain_text  # noqa: E402
 
 from benchmarks.observe import observe  # noqa: E402
 from pipeline.crawl.warc import response_record  # noqa: E402
+from pipeline.extraction.block_kernels import cut  # noqa: E402
 from pipeline.language import default_model, identify  # noqa: E402
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -151,6 +152,7 @@ def compare_memory(folder: Path, pages: list[bytes]) -> dict[str, Any]:
 
 def warm_up(folder: Path, pages: list[bytes]) -> None:
     """A run that is not measured: the mill's kernels are compiled once, on the machine that first needs them."""
+    cut("", furniture=False, comments=False)  # a run loads these kernels behind its first pages only
     write_warcs(folder / "small", pages, 8_000_000)
     run_mill(folder / "warm-up", folder / "small", EXTRACTORS["fast"], until="deduplicate")
 
@@ -240,7 +242,7 @@ def run_mill(folder: Path, warcs: Path, extractor: str, *, until: str = "pack") 
         encoding="utf-8",
     )
     store = folder / "store"
-    command = [sys.executable, "-m", "flows.cli", "run", "-c", str(config), "--store", str(store)]
+    command = [sys.executable, "-m", "flows", "run", "-c", str(config), "--store", str(store)]
     environment = {**os.environ, "PYTHONPATH": sys.path[0]}
     found = observe([*command, "--until", until, "--jobs", str(WORKERS)], folder / "log", environment)
     found["steps"] = mill_steps(store) if until == "pack" else []

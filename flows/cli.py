@@ -202,7 +202,3 @@ def _disk_sentence(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{where}: free some space and run again; nothing half-written was kept."
     return f"{error.strerror or error}{where}: see to it and run again."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -68,7 +68,7 @@ def mill(step: Step, config: MillConfig, outside: Outside) -> Any:
         **given,
     )
 
-    quality = step(stages.QUALITY, "quality", config.quality, documents=documents)
+    quality = step(stages.QUALITY, "quality", config.quality, documents=documents, language=language)
     signatures = step(stages.SIGNATURES, "signatures", config.signatures, documents=documents)
     contamination = step(
         stages.CONTAMINATION, "contamination", config.contamination, documents=documents, sets=outside.evaluation_sets

@@ -27,7 +27,9 @@ TOKENIZER = Stage(
     parts=("documents", "language"),
     tools=("tokenizers", "tiktoken", "sentencepiece"),
 )
-QUALITY = Stage("quality", "pipeline.quality:quality", "map", parts=("documents",), tools=("numba", "pyarrow", UNICODE))
+QUALITY = Stage(
+    "quality", "pipeline.quality:quality", "map", parts=("documents", "language"), tools=("numba", "pyarrow", UNICODE)
+)
 SIGNATURES = Stage(
     "signatures", "pipeline.signatures:signatures", "map", parts=("documents",), tools=("numba", "pyarrow", UNICODE)
 )

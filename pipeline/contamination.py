@@ -10,6 +10,7 @@ case, spacing and punctuation make no difference.
 import json
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from unicodedata import normalize
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.shingle_kernels import Hashes
 
 CONTAMINATION_FILE = "contamination.arrow"
+
+KEPT_SETS = 32
+"""Indexed sets that a process keeps; a run with more indexes them for each part."""
 
 HIT = pa.struct([("set", pa.string()), ("item", pa.int32()), ("id", pa.string()), ("overlap", pa.float32())])
 """The item of a set that a document overlaps most with, the first of equals; see `LEDGER`."""
@@ -58,6 +62,13 @@ class Passage(NamedTuple):
     text: str
 
 
+class IndexedSet(NamedTuple):
+    """An evaluation set: its passages, and the index and places of those looked for with n-grams of each length."""
+
+    passages: list[Passage]
+    by_length: list[tuple[int, "PassageIndex", NDArray[np.int64]]]
+
+
 class Hits(NamedTuple):
     """For each document its greatest overlap with a set (float32, 0 to 1) and the passage it is with, or -1."""
 
@@ -75,8 +86,9 @@ def contamination(*, out: Path, config: ContaminationConfig, documents: Path, se
     names = Counter(path.stem for path in sets)
     if twice := [name for name, count in names.items() if count > 1]:
         raise BadInput(f"evaluate.sets names two sets {twice[0]}, which no ledger could tell apart: rename one.")
-    table = read_table(documents / "documents.arrow", ["doc_id", "text"])
-    by_set = _worst_hits(table["text"], [list(read_passages(path)) for path in sets], config)
+    table = read_table(documents / "documents.arrow", ["doc_id", *(["text"] if sets else [])])
+    indexed = [_indexed(path, read_set(path), config) for path in sets]
+    by_set = _worst_hits(table["text"], indexed) if sets else []
     rows = [_row([hit for found in by_set if (hit := _hit(found, row))]) for row in range(len(table))]
     columns = [pa.array([row[name] for row in rows], LEDGER.field(name).type) for name in LEDGER.names[1:]]
     write_table(pa.table([table["doc_id"].combine_chunks().cast(DOC_ID), *columns], LEDGER), out / CONTAMINATION_FILE)
@@ -102,12 +114,16 @@ def _row(hits: list[dict[str, Any]]) -> dict[str, Any]:
     return {**max(hits, key=lambda hit: hit["overlap"], default=nothing), "hits": hits}
 
 
-def read_passages(path: Path) -> Iterator[Passage]:
-    """The passages of one evaluation set in order."""
+def read_set(path: Path) -> str:
+    """The content of the file of one evaluation set."""
     try:
-        content = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 (byte {error.start}): convert it, or leave it out of the sets.") from error
+
+
+def read_passages(path: Path, content: str) -> Iterator[Passage]:
+    """The passages of the evaluation set at `path`, in order."""
     if path.suffix == ".txt":
         paragraphs = [part for part in content.split("\n\n") if part.strip()]
         yield from (Passage(path.stem, item, None, _sound(text)) for item, text in enumerate(paragraphs))
@@ -152,31 +168,30 @@ def _says_enough(text: str, n_words: int, config: ContaminationConfig) -> bool:
     return n_words - alone / 2 >= config.min_words
 
 
-def _worst_hits(column: pa.ChunkedArray, sets: list[list[Passage]], config: ContaminationConfig) -> list[Hits]:
+def _worst_hits(column: pa.ChunkedArray, sets: list[IndexedSet]) -> list[Hits]:
     """For each set the overlap of each text with its passages, and the first passage that it is with."""
     from pipeline.shingle_kernels import text_batches, word_hashes
 
-    indexes = [_indexes(passages, config) for passages in sets]
     found: list[list[tuple[NDArray[np.float64], NDArray[np.int64]]]] = [[] for _ in sets]
     for texts in text_batches(column):
         words = word_hashes(texts)
-        for number, by_length in enumerate(indexes):
-            found[number].append(_worst_of(words, by_length))
+        for number, indexed in enumerate(sets):
+            found[number].append(_worst_of(words, indexed.by_length))
     nothing = (np.zeros(0), np.zeros(0, np.int64))
     hits = []
-    for passages, batches in zip(sets, found, strict=True):
+    for indexed, batches in zip(sets, found, strict=True):
         shares, places = (np.concatenate(column) for column in zip(nothing, *batches, strict=True))
-        hits.append(Hits(shares.astype(np.float32), places, passages))
+        hits.append(Hits(shares.astype(np.float32), places, indexed.passages))
     return hits
 
 
-def _indexes(
-    passages: list[Passage], config: ContaminationConfig
-) -> list[tuple[int, "PassageIndex", NDArray[np.int64]]]:
-    """The length of n-grams, the index and the places of passages, for every length that passages are looked for in."""
+@lru_cache(maxsize=KEPT_SETS)
+def _indexed(path: Path, content: str, config: ContaminationConfig) -> IndexedSet:
+    """The evaluation set at `path`, kept for the next part: to index it takes longer than to look through a part."""
     from pipeline.passage_kernels import PassageIndex
     from pipeline.shingle_kernels import ngrams, text_batches, word_hashes
 
+    passages = list(read_passages(path, content))
     by_length: dict[int, list[int]] = {}
     grams: dict[int, NDArray[np.uint64]] = {}
     place = 0
@@ -188,10 +203,11 @@ def _indexes(
                 grams[place] = np.unique(hashes.values[hashes.ends[row] : hashes.ends[row + 1]])
                 by_length.setdefault(min(count, config.ngram_words), []).append(place)
             place += 1
-    return [
+    indexes = [
         (n, PassageIndex([grams[place] for place in places]), np.array(places))
         for n, places in sorted(by_length.items())
     ]
+    return IndexedSet(passages, indexes)
 
 
 def _worst_of(

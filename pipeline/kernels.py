@@ -5,12 +5,14 @@ files are compiled into the function all the same, and an edit there would go on
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import njit as njit  # for whoever has rules of his own about what is kept on disk
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int32]
@@ -20,6 +22,23 @@ Kinds = NDArray[np.uint32]
 Hashes = NDArray[np.uint64]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_BLAS = "scipy.linalg.cython_blas"
+
+
+def _without_blas(module: str) -> None:
+    """Import a module that would import `_BLAS`, and half of SciPy with it, if it found it."""
+    if _BLAS not in sys.modules:
+        sys.modules[_BLAS] = None  # type: ignore[assignment]  # to the import system: there is none
+        try:
+            import_module(module)
+        finally:
+            del sys.modules[_BLAS]
+
+
+# When the first kernel is called, Numba loads what all kernels there could be might need: in 0.26 s of processor time,
+# of which SciPy is more than half. No kernel here multiplies matrices.
+_without_blas("numba.np.arraymath")
 
 
 def kernel(*sources: str) -> Callable[[Function], Function]:

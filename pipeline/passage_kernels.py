@@ -5,9 +5,9 @@ passages there are. Calls nothing compiled in another file: Numba keeps compiled
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from pipeline.kernels import njit
 from pipeline.shingle_kernels import Hashes
 
 _SLOTS_PER_KEY = 4  # at least; an open-addressing table so empty needs hardly more than one step

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from pipeline.config import Config
 from pipeline.documents import DOC_ID, read_table, write_table
-from pipeline.quality_rules import C4, FINEWEB, FLAGS, GOPHER_QUALITY, GOPHER_REPETITION
+from pipeline.quality_rules import C4, FINEWEB, FLAGS, GOPHER_QUALITY, GOPHER_REPETITION, SCORES
 from pipeline.tombstones import NONE, Tombstones, copies, hosts, read_tombstones, taken_down
 from pipeline.versions import Standing, part_places, standings
 
@@ -176,7 +176,7 @@ def select(
             *_standing_reasons(standing[index]),
             *_takedown_reasons(config, snapshots[places[index].snapshot], documents[index], stones),
             *_language_reasons(config, labelled),
-            *_quality_reasons(config, read_table(quality[index] / "quality.arrow"), labelled["language"]),
+            *_quality_reasons(config, read_table(quality[index] / "quality.arrow"), labelled),
             ("contaminated", _contaminated(config, overlapping)),
         ):
             verdict = np.minimum(verdict, np.where(applies, REASONS.index(reason), len(REASONS)))
@@ -239,23 +239,33 @@ def _language_reasons(config: PolicyConfig, language: pa.Table) -> Iterator[tupl
 
 
 def _quality_reasons(
-    config: PolicyConfig, quality: pa.Table, language: pa.ChunkedArray
+    config: PolicyConfig, quality: pa.Table, language: pa.Table
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """For each bound in force, the rows beyond it."""
-    english = pc.equal(language, STOP_WORDS_LANGUAGE).to_numpy()
+    """For each bound in force, the rows beyond it: never one that was not scored, which its language drops.
+
+    Raises `ValueError` where a row in a wanted language was not scored: it would pass every rule.
+    """
+    if pc.any(pc.and_(language["wanted"], quality[SCORES[0]].is_null())).as_py():
+        raise ValueError("the quality ledger has no score of a document in a wanted language.")
+    english = pc.equal(language["language"], STOP_WORDS_LANGUAGE).to_numpy()
     for rule in config.rules:
         for column in RULES[rule]:
-            scores = quality[column].to_numpy()
+            scores = quality[column]
             if column in FLAGS:
                 if getattr(config, f"drop_{column}"):
-                    yield f"quality:{column}", scores
+                    yield f"quality:{column}", _holds(scores)
                 continue
             least, most = getattr(config, f"min_{column}", None), getattr(config, f"max_{column}", None)
             if least is not None:
-                below = scores < least
+                below = _holds(pc.less(scores, least))
                 yield f"quality:{column}", below & english if column == "gopher_stop_words" else below
             if most is not None:
-                yield f"quality:{column}", scores > most
+                yield f"quality:{column}", _holds(pc.greater(scores, most))
+
+
+def _holds(answers: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Where the answer is yes: neither no nor null."""
+    return np.asarray(pc.fill_null(answers, False).to_numpy())
 
 
 def _contaminated(config: PolicyConfig, contamination: pa.Table) -> NDArray[np.bool_]:

@@ -223,6 +223,12 @@ def kept_encoding(folder: Path) -> Encoding:
     return load_encoding(folder)
 
 
+@lru_cache(maxsize=1)
+def kept_token_bytes(folder: Path) -> npt.NDArray[np.int64]:
+    """`token_bytes` of a published tokenizer, kept for the next part."""
+    return token_bytes(kept_encoding(folder))
+
+
 def _read_ranks(path: Path) -> dict[bytes, int]:
     lines = [line.split() for line in path.read_bytes().splitlines()]
     return {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}

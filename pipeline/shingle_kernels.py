@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
+from pipeline.kernels import njit
 from pipeline.shingles import CLASSES, LOWER
 
 _BREAK, _WORD = 0, 1

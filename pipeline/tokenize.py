@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.config import BadInput, Config
 from pipeline.documents import DOC_ID, read_ledger, read_table, write_table
 from pipeline.pii import KINDS, PiiConfig, replace_pii
-from pipeline.shards import Encoding, dtype_for, kept_encoding, token_bytes
+from pipeline.shards import Encoding, dtype_for, kept_encoding, kept_token_bytes
 from pipeline.tokenizer import in_pieces
 
 SPANS = pa.schema([("doc_id", DOC_ID), ("start", pa.int64()), ("length", pa.int32()), ("n_bytes", pa.int32())])
@@ -46,8 +46,7 @@ def tokenize(
     The part's quality ledger is wanted only where `config.c4_lines` asks for it.
     Raises `BadInput` where the tokenizer's pattern leaves out part of a text.
     """
-    encoding = kept_encoding(tokenizer)
-    sizes = token_bytes(encoding)
+    encoding, sizes = kept_encoding(tokenizer), kept_token_bytes(tokenizer)
     dtype = dtype_for(encoding.n_vocab)
     table = read_table(documents / "documents.arrow", ["doc_id", "url", "text"])
     wanted = read_ledger(language / "language.arrow", table["doc_id"], ["wanted"])["wanted"].to_numpy()

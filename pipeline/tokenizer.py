@@ -106,7 +106,8 @@ def tokenizer(
     or the model is unusable.
     """
     trains = config.kind in ("bpe", SENTENCEPIECE) and model is None
-    chosen, n_bytes = choose(documents, language, config.max_train_bytes if trains else MEASURED_BYTES)
+    most = config.max_train_bytes if trains else MEASURED_BYTES
+    chosen, n_bytes = choose(documents, language, most, first_parts=not trains)
     corpus = texts(documents, chosen)
     match config.kind:
         case "bpe":
@@ -145,13 +146,17 @@ def _write_facts(out: Path, facts: dict[str, Any]) -> None:
     (out / TOKENIZER_FILE).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def choose(documents: list[Path], language: list[Path], max_bytes: int) -> tuple[list[npt.NDArray[np.int64]], int]:
+def choose(
+    documents: list[Path], language: list[Path], max_bytes: int, *, first_parts: bool = False
+) -> tuple[list[npt.NDArray[np.int64]], int]:
     """The rows of each part to learn from, and their bytes of text: all that are wanted, or a sample of `max_bytes`.
 
     The sample is what comes first by `doc_id`, a hash: random in content, the same each time, in whole documents (at
-    least one). Raises `BadInput` where no document with text is in a wanted language.
+    least one). It is drawn from all parts, or from the `first_parts` that hold so much, and no other is then read.
+    Raises `BadInput` where no document with text is in a wanted language.
     """
-    tables = []
+    tables: list[pa.Table] = []
+    found = 0
     for number, (part, ledger) in enumerate(zip(documents, language, strict=True)):
         table = read_table(part / "documents.arrow", ["doc_id", "text"])
         wanted = read_ledger(ledger / "language.arrow", table["doc_id"], ["wanted"])["wanted"]
@@ -159,13 +164,16 @@ def choose(documents: list[Path], language: list[Path], max_bytes: int) -> tuple
         rows = pa.table({"doc_id": table["doc_id"], "size": sizes, "part": np.full(len(table), number)})
         rows = rows.append_column("row", pa.array(np.arange(len(table))))
         tables.append(rows.filter(pc.and_(wanted, pc.greater(sizes, 0))))
+        found += pc.sum(tables[-1]["size"]).as_py() or 0
+        if first_parts and found >= max_bytes:
+            break
     rows = pa.concat_tables(tables) if tables else None
     if not rows:
         raise BadInput(
             "No document is in a wanted language, so there is no text to make a tokenizer from: "
             "look at language.wanted and at what extract rejected."
         )
-    if pc.sum(rows["size"]).as_py() > max_bytes:
+    if found > max_bytes:
         rows = rows.sort_by("doc_id")
         fitting = int(np.searchsorted(np.cumsum(rows["size"].to_numpy()), max_bytes, side="right"))
         rows = rows.slice(0, max(1, fitting))
@@ -176,6 +184,8 @@ def choose(documents: list[Path], language: list[Path], max_bytes: int) -> tuple
 def texts(documents: list[Path], chosen: list[npt.NDArray[np.int64]]) -> Iterator[str]:
     """The texts of the chosen rows of each part, cut by `in_pieces`; a batch of rows is in memory at a time."""
     for part, rows in zip(documents, chosen, strict=True):
+        if not len(rows):
+            continue
         column = read_table(part / "documents.arrow", ["text"])["text"]
         for first in range(0, len(rows), BATCH_TEXTS):
             for text in column.take(pa.array(rows[first : first + BATCH_TEXTS])).to_pylist():

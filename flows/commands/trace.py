@@ -123,6 +123,8 @@ def _in_words(stage: str, row: Row, document: Row) -> str:
         case "language":
             return f"{row['language']} with probability {row['score']:.2f}, {'' if row['wanted'] else 'not '}wanted"
         case "quality":
+            if row["gopher_words"] is None:
+                return "not scored: its language is not wanted"
             return f"{row['gopher_words']:,} words, {row['c4_sentences']:,} sentences; --json has all scores"
         case "contamination":
             most = f"{row['overlap']:.2f} of item {row['item']} of {row['set']}"

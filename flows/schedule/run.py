@@ -58,4 +58,4 @@ def command(parameters: Parameters, store: Path) -> list[str]:
 def gptmill() -> list[str]:
     """How this program is called: the script beside this Python where there is one."""
     script = Path(sys.executable).with_name("gptmill")
-    return [str(script)] if script.is_file() else [sys.executable, "-m", "flows.cli"]
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "flows"]

@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pipeline import shingle_kernels
-from pipeline.kernels import kernel
+from pipeline.kernels import kernel, njit
 from pipeline.shingle_kernels import PLAIN, Texts, hash_ngrams, scan, text_room, word_room
 from pipeline.shingles import CLASSES, LOWER
 

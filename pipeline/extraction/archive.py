@@ -114,9 +114,17 @@ def read_records(file: Path, max_bytes: int, start: Place = FIRST) -> Iterator[t
                     yield (begin, number, *before), Damage(after, str(problem))
                 in_damage = True
             else:
-                return
+                # A head that announces more than the file holds ends it without a word.
+                end = begin if last_length is None else _end(data, _start(data, starts, headers), last_length)
+                if end is None or _LINE_ENDS.fullmatch(data, end):
+                    return
+                after = end
+                reader.read_to = max(end, before[0])
+                if not in_damage:
+                    yield (begin, number, *before), Damage(after, "what follows is no record")
+                in_damage = True
             # A plain record that lost bytes may hold what is behind it; a gzip member has a checksum.
-            search_from = after + 1 if end is None or _is_plain(data, after) else end
+            search_from = after + 1 if end in (None, after) or _is_plain(data, after) else end
             following = _RECORD_START.search(data, max(search_from, reader.read_to if reader.exhausted else 0))
             if following is None:
                 return

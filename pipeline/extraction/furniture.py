@@ -7,8 +7,6 @@ much of the page's text is content whatever it is called, because themes also pu
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.extraction.blocks import BREAK
-
 if TYPE_CHECKING:
     from resiliparse.parse.html import ElementNode
 
@@ -18,6 +16,8 @@ UNREAD = "script, style, noscript, template, iframe, svg, select, button, textar
 LANDMARKS = "nav, footer, aside"
 FURNITURE_TAGS = frozenset({"nav", "footer", "aside", "form", "address", "dialog", "figcaption"})
 """Elements that HTML itself sets apart from the content."""
+
+NEVER_FURNITURE = frozenset({"article", "main", "a", "br", "hr"})
 
 MAX_LANDMARKS = 64
 LANDMARKS_SHARE = 0.9
@@ -45,6 +45,9 @@ COMMENT_WORDS = frozenset({"comment", "comments", "commentlist", "disqus", "resp
 CONTENT_WORDS = frozenset({"article", "body", "content", "entry", "hentry", "main", "node", "post", "story"})
 """Beside one of these a furniture word counts for less: WordPress writes a post's tags and author into its class."""
 
+TEASER = "teaser"
+"""A box that says so in its attributes is furniture only if there is a link in it."""
+
 MAX_SPARED = 200
 """After so many elements that have such a name but too much text, no more are looked at: a page of them is hostile."""
 
@@ -55,8 +58,6 @@ that also have a content word."""
 
 _NAMES = re.compile(r' (?:class|id|role|itemprop)="([^"]*)"')
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_HIDDEN = re.compile(r'hidden="(?:true|hidden)?"|display:\s*none')
-_NEVER_FURNITURE = frozenset({"article", "main", "a", "br", "hr"})
 _LANDMARKS = frozenset(LANDMARKS.split(", "))
 
 
@@ -80,53 +81,6 @@ def remove_unread(body: "ElementNode") -> None:
 def _letters(element: "ElementNode") -> int:
     text = element.text or ""
     return len(text) - text.count(" ") - text.count("\n") - text.count("\t")
-
-
-def without_furniture(tokens: list[str], comments: bool) -> list[str]:
-    """The tokens less those of elements whose tag or name says that they are not content."""
-    tags, attributes, texts = tokens[1::3], tokens[2::3], tokens[3::3]
-    words = FURNITURE_WORDS if comments else FURNITURE_WORDS | COMMENT_WORDS
-    shares: dict[str, float] = {}
-    whole = sum(map(len, texts))
-    kept: list[str] = []
-    position = done = spared = 0
-    for index, (tag, names) in enumerate(zip(tags, attributes, strict=True)):
-        if index < done or not (names or tag in FURNITURE_TAGS) or tag in _NEVER_FURNITURE or spared > MAX_SPARED:
-            continue
-        share = FURNITURE_SHARE if tag in FURNITURE_TAGS else shares.get(names)
-        if share is None:
-            share = shares[names] = _furniture_share(names, words)
-        if not share:
-            continue
-        end = _end(tags, index)
-        # A teaser without a link leads nowhere else: it is the article's own first paragraph.
-        if sum(map(len, texts[index:end])) > share * whole or ("teaser" in names and "a" not in tags[index:end]):
-            spared += 1
-        else:
-            kept += (*tokens[position : 3 * index + 1], BREAK, "")
-            position, done = 3 * end + 3, end + 1
-    return kept + tokens[position:]
-
-
-def _end(tags: list[str], start: int) -> int:
-    """Where the element ends that starts there; at its start where nothing ends it, as happens in raw text only."""
-    tag, depth, position = tags[start], 1, start + 1
-    while depth:
-        try:
-            end = tags.index("/" + tag, position)
-        except ValueError:
-            return start
-        depth += tags[position:end].count(tag) - 1
-        position = end + 1
-    return end
-
-
-def _furniture_share(attributes: str, words: frozenset[str]) -> float:
-    """The share of a page's text that a box of these attributes may have and still be furniture."""
-    names = words_of(attributes)
-    if not words.isdisjoint(names):
-        return FURNITURE_SHARE if CONTENT_WORDS.isdisjoint(names) else CONTENT_FURNITURE_SHARE
-    return FURNITURE_SHARE if _HIDDEN.search(attributes) else 0.0
 
 
 def words_of(attributes: str) -> set[str]:

@@ -197,6 +197,7 @@ def main() -> None:
     _limit(resource.RLIMIT_STACK, STACK_BYTES)
     with os.fdopen(os.dup(0), "rb") as orders, os.fdopen(os.dup(1), "wb") as answers:
         _tell(answers, "ready")
+        answers.flush()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # whatever libraries print is no message
             os.dup2(null, descriptor)
@@ -218,6 +219,7 @@ def _work(job: dict[str, Any], answers: BinaryIO) -> None:
             next(items, None)
         for place, work in items:
             _tell(answers, "begin", place)
+            answers.flush()
             _limit_cpu(limits)
             _tell(answers, "result", work())
             _limit_cpu(limits)
@@ -227,11 +229,12 @@ def _work(job: dict[str, Any], answers: BinaryIO) -> None:
         _tell(answers, "failed", f"{job['function'][0]} failed: {type(problem).__name__}: {problem}")
     else:
         _tell(answers, "end", time.process_time() - begun)
+    answers.flush()
 
 
 def _tell(answers: BinaryIO, kind: str, value: Any = None) -> None:
+    """Put a message into the buffer: it goes out with the next item's begin, before anything can go wrong there."""
     answers.write(json.dumps([kind, value]).encode() + b"\n")
-    answers.flush()
 
 
 def _limit_cpu(limits: Limits) -> None:

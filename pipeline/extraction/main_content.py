@@ -10,15 +10,19 @@ on spaces between words. Time and memory grow with the page's length, however de
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
-from operator import mul, sub
+from itertools import count
+from operator import mul
 from typing import TYPE_CHECKING
 
-from pipeline.extraction.blocks import CELL, PARAGRAPH, Blocks, Box, cut, text_of, tokens_of
-from pipeline.extraction.furniture import COMMENT_WORDS, remove_unread, without_furniture, words_of
+from pipeline.extraction.block_reference import reference_blocks
+from pipeline.extraction.blocks import CELL, PARAGRAPH, Blocks, Boxes
+from pipeline.extraction.furniture import COMMENT_WORDS, remove_unread, words_of
 
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
+
+PLAIN_PAGES = 1_500
+"""So many pages a process reads without kernels: to load these takes as long as they save on so many."""
 
 BODY_NAME = re.compile(
     r"(?:article|entry|post|story|blog|news|page|main)[-_]*(?:body|content|text|inner)|bodytext", re.IGNORECASE
@@ -70,149 +74,149 @@ _CLASS = re.compile(r' class="([^"]*)"')
 _CONTAINERS = frozenset({"div", "section", "article", "main", "td", "center", "form"})
 _LINK_LISTS = frozenset({"div", "section", "article", "ul", "ol", "dl", "table", "header", "fieldset", "center"})
 _PRINCIPAL = frozenset({"article", "main"})
+_pages = count()
 
 
-def main_content(tree: "HTMLTree", *, comments: bool = False) -> str:
+Cut = Callable[..., Blocks]
+"""Called as `cut(markup, furniture=…, comments=…)`."""
+
+
+def main_content(tree: "HTMLTree", *, comments: bool = False, cut: Cut | None = None) -> str:
     """The main content of a parsed page as plain text; empty only where the page has none but notices.
 
     Paragraphs are parted by an empty line, list items begin with a bullet or their number, table cells are parted by a
     tab, `pre` keeps its lines and blanks. With `comments`, readers' comments stay. Takes elements that
-    are no content out of `tree`; depends on nothing but the tree.
+    are no content out of `tree`; depends on nothing but the tree: whatever cuts the markup, kernels or their reference,
+    finds the same blocks.
     """
+    cut = cut or _cut_at_hand()
     body = tree.body
     if body is None:
         return ""
     remove_unread(body)
-    tokens = tokens_of(body.inner_html)
-    page = cut(without_furniture(tokens, comments))
+    markup = body.inner_html
+    page = cut(markup, furniture=False, comments=comments)
     kept = _within_container(page, comments)
-    if sum(_only(page.letters, kept)) < FEW_LETTERS:
+    if sum(map(mul, page.letters, kept)) < FEW_LETTERS:
         if sum(page.letters) < FEW_LETTERS:
-            page = cut(tokens)
+            page = cut(markup, furniture=True, comments=comments)
         kept = _all(page)
     return _text(page, kept)
 
 
-def _outermost(boxes: list[Box], wanted: Callable[[Box], bool]) -> Iterator[Box]:
-    """The boxes that are wanted and hold blocks, none inside another: no block is looked at twice."""
-    done = 0
-    for box in boxes:
-        if done <= box.start < box.end and wanted(box):
-            done = box.end
-            yield box
+def _cut_at_hand() -> Cut:
+    if next(_pages) < PLAIN_PAGES:
+        return reference_blocks
+    from pipeline.extraction.block_kernels import cut
+
+    return cut
 
 
 def _within_container(page: Blocks, comments: bool) -> bytearray:
     """Marks what lies in the box that holds the prose, with its lead, without lists of links."""
-    letters, links = _sums(page.letters), _sums(page.links)
-    prose = list(map(sub, letters, links))
-    container, is_body = _container(page, prose)
+    boxes = page.boxes
+    container, is_body = _container(boxes, sum(page.prose))
     if container is None:
         return _all(page)
     kept = bytearray(len(page.texts))
-    start, end = _with_parts(page, container, is_body, letters, prose)
+    start, end = _with_parts(page, container, is_body)
     kept[start:end] = b"\1" * (end - start)
-    for block in _lead(container, start, letters, prose):
+    for block in _lead(page, container, start):
         kept[block] = 1
     if comments:
-        for box in _outermost(page.boxes, lambda box: not COMMENT_WORDS.isdisjoint(words_of(box.attributes))):
-            kept[box.start : box.end] = b"\1" * (box.end - box.start)
-    most = LINK_LIST_SHARE * sum(_only(page.letters, kept))
-
-    def link_list(box: Box) -> bool:
-        count = letters[box.end] - letters[box.start]
-        return box.tag in _LINK_LISTS and count <= most and links[box.end] - links[box.start] >= LINK_SHARE * count
-
-    for box in _outermost(page.boxes, link_list):
-        kept[box.start : box.end] = bytes(box.end - box.start)
+        readers = [
+            box for box in range(len(boxes.tags)) if not COMMENT_WORDS.isdisjoint(words_of(boxes.attributes(box)))
+        ]
+        for start, end in _outermost(boxes, readers):
+            kept[start:end] = b"\1" * (end - start)
+    most = LINK_LIST_SHARE * sum(map(mul, page.letters, kept))
+    link_lists = [
+        box
+        for box, (tag, letters, prose) in enumerate(zip(boxes.tags, boxes.letters, boxes.prose, strict=True))
+        if letters <= most and letters - prose >= LINK_SHARE * letters and tag in _LINK_LISTS
+    ]
+    for start, end in _outermost(boxes, link_lists):
+        kept[start:end] = bytes(end - start)
     return kept
 
 
-def _container(page: Blocks, prose: list[int]) -> tuple[Box | None, bool]:
+def _container(boxes: Boxes, prose: int) -> tuple[int | None, bool]:
     """The innermost box that holds enough of the prose, and whether its name says that it is an article's body."""
     chosen, chosen_is_body = None, False
-    for box in page.boxes:
-        held = prose[box.end] - prose[box.start]
-        if held < BODY_SHARE * prose[-1] or not held or box.tag not in _CONTAINERS:
+    for box in [box for box, held in enumerate(boxes.prose) if held and held >= BODY_SHARE * prose]:
+        tag = boxes.tags[box]
+        if tag not in _CONTAINERS:
             continue
-        is_body = BODY_NAME.search(" ".join(_NAMES.findall(box.attributes))) is not None
-        named = is_body or box.tag in _PRINCIPAL or 'role="main"' in box.attributes
-        if named or (box.tag == "div" and held >= PLAIN_SHARE * prose[-1]):
+        attributes = boxes.attributes(box)
+        is_body = BODY_NAME.search(" ".join(_NAMES.findall(attributes))) is not None
+        named = is_body or tag in _PRINCIPAL or 'role="main"' in attributes
+        if named or (tag == "div" and boxes.prose[box] >= PLAIN_SHARE * prose):
             chosen, chosen_is_body = box, is_body
     return chosen, chosen_is_body
 
 
-def _with_parts(page: Blocks, container: Box, is_body: bool, letters: list[int], prose: list[int]) -> tuple[int, int]:
+def _with_parts(page: Blocks, container: int, is_body: bool) -> tuple[int, int]:
     """The blocks of the container and of the boxes that go on with what it began."""
-
-    def held(box: Box) -> int:
-        return prose[box.end] - prose[box.start]
-
-    start, end, outer = container.start, container.end, container.parent
-    bare = prose[outer.end] - prose[outer.start] if outer is not None else prose[-1]
-    name, enough = _class(container), PART_SHARE * held(container)
-    for box in page.boxes:
-        beside = box.parent is outer
-        if beside:
-            bare -= held(box)
-        if held(box) < PART_LETTERS or box.tag != container.tag:
-            continue
-        alike = (beside and box.tag == "article") or ((beside or is_body) and _class(box) == name)
-        if alike or (beside and held(box) >= max(enough, LINK_SHARE * (letters[box.end] - letters[box.start]))):
-            start, end = min(start, box.start), max(end, box.end)
+    boxes = page.boxes
+    outer, tag = boxes.parents[container], boxes.tags[container]
+    beside = {box for box, parent in enumerate(boxes.parents) if parent == outer}
     # Themes put everything into boxes: prose that stands beside the container in none is written by hand.
+    bare = (boxes.prose[outer] if outer >= 0 else sum(page.prose)) - sum(boxes.prose[box] for box in beside)
     if bare >= PART_LETTERS and not is_body:
-        return (outer.start, outer.end) if outer is not None else (0, len(page.texts))
-    return start, end
+        return (boxes.starts[outer], boxes.ends[outer]) if outer >= 0 else (0, len(page.texts))
+    name, enough = _class(boxes, container), PART_SHARE * boxes.prose[container]
+    parts = [container]
+    for box in [box for box, held in enumerate(boxes.prose) if held >= PART_LETTERS]:
+        if boxes.tags[box] != tag:
+            continue
+        alike = (box in beside and tag == "article") or ((box in beside or is_body) and _class(boxes, box) == name)
+        if alike or (box in beside and boxes.prose[box] >= max(enough, LINK_SHARE * boxes.letters[box])):
+            parts.append(box)
+    return min(boxes.starts[box] for box in parts), max(boxes.ends[box] for box in parts)
 
 
-def _lead(container: Box, start: int, letters: list[int], prose: list[int]) -> list[int]:
+def _lead(page: Blocks, container: int, start: int) -> list[int]:
     """Blocks of prose beside the container, or beside a box around it, that come before block `start`."""
-    inner = container
+    boxes, inner = page.boxes, container
     for _ in range(LEAD_LEVELS):
-        outer = inner.parent
-        if inner.tag in _PRINCIPAL or outer is None:
+        outer = boxes.parents[inner]
+        if boxes.tags[inner] in _PRINCIPAL or outer < 0:
             break
-        found = []
-        for block in range(outer.start, start):
-            count = letters[block + 1] - letters[block]
-            if count >= LEAD_LETTERS and prose[block + 1] - prose[block] >= LEAD_PROSE_SHARE * count:
-                found.append(block)
+        found = [
+            block
+            for block in range(boxes.starts[outer], start)
+            if page.letters[block] >= LEAD_LETTERS and page.prose[block] >= LEAD_PROSE_SHARE * page.letters[block]
+        ]
         if found:
             return found
         inner = outer
     return []
 
 
-def _class(box: Box) -> list[str]:
-    found = _CLASS.search(box.attributes)
+def _outermost(boxes: Boxes, chosen: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The blocks of those boxes that hold some and are in none of the others: no block is looked at twice."""
+    done = 0
+    for box in chosen:
+        if done <= boxes.starts[box] < boxes.ends[box]:
+            done = boxes.ends[box]
+            yield boxes.starts[box], done
+
+
+def _class(boxes: Boxes, box: int) -> list[str]:
+    found = _CLASS.search(boxes.attributes(box))
     return found[1].split() if found else []
-
-
-def _sums(counts: Iterable[int]) -> list[int]:
-    return list(accumulate(counts, initial=0))
 
 
 def _all(page: Blocks) -> bytearray:
     return bytearray(b"\1") * len(page.texts)
 
 
-def _only(counts: list[int], kept: bytearray) -> Iterable[int]:
-    return map(mul, counts, kept)
-
-
 def _text(page: Blocks, kept: bytearray) -> str:
     """The kept blocks, parted as their markup asks, without notices."""
     pieces: list[str] = []
-    for index in range(len(page.texts)):
-        if not kept[index]:
+    for index, (text, gap) in enumerate(zip(page.texts, page.gaps, strict=True)):
+        if not kept[index] or (len(text) < NOTICE_CHARACTERS and NOTICE.match(text)):
             continue
-        text = text_of(page, index)
-        if len(text) < NOTICE_CHARACTERS and NOTICE.match(text):
-            continue
-        gap = page.gaps[index]
-        if pieces:
-            same_row = gap == CELL and kept[index - 1]
-            pieces.append("\t" if same_row else "\n\n" if gap == PARAGRAPH else "\n")
-        pieces.append(text)
-    return "".join(pieces)
+        same_row = gap == CELL and index and kept[index - 1]
+        pieces += ("\t" if same_row else "\n\n" if gap == PARAGRAPH else "\n", text)
+    return "".join(pieces[1:])

@@ -17,7 +17,6 @@ from pydantic import Field
 
 from pipeline.config import Config
 from pipeline.extraction.license import license_link
-from pipeline.extraction.main_content import main_content
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml"})
 TEXT_TYPES = frozenset({"text/plain", "text/markdown", "text/x-rst"})
@@ -36,9 +35,6 @@ MAX_ATTRIBUTES = 2_000
 MAX_MARKS = 1_000
 """Combining characters in a row; sorting them for NFC takes the square. Text in use has some 30 at most (UAX 15)."""
 
-FEW_CHARACTERS = 20_000
-"""A text with fewer cannot have so many marks in a row that it matters."""
-
 FEW_TAGS = 10_000
 """A page with fewer cannot be nested so deep that it matters."""
 
@@ -49,7 +45,6 @@ MAX_TITLE_CHARACTERS = 500
 
 _LICENSE_LINKS = "[rel~=license i][href], a[href*='creativecommons.org/' i]"
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
-_LONG_TAG = re.compile(rf"<[a-zA-Z][^<>]{{{2 * MAX_ATTRIBUTES},}}")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _OFTEN_UNCLOSED = frozenset(
     [
@@ -61,7 +56,7 @@ _OFTEN_UNCLOSED = frozenset(
 """Elements without content, and those whose end tag may be left out (HTML 13.1.2.4): they do not nest by themselves."""
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ud800-\udfff]")
-_LINE_ENDS = "\r\v\f\x85\u2028\u2029"
+_NOT_PLAIN = re.compile(rf"{_CONTROL.pattern}|[\u2028\u2029]")
 _LINE_END = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _EMPTY_CELLS = re.compile(r"^(?= *\u00a0)[\u00a0 ]*+\t[\u00a0\t ]*", re.MULTILINE)
 _SIGNS = re.compile(rf"(?<![^\w\s\x00-\x7f])[^\w\s\x00-\x7f]{{{MAX_MARKS},}}+")
@@ -143,14 +138,13 @@ def clean(text: str) -> str:
     Non-breaking spaces become spaces: on the web they indent and pad, and a model should meet one kind of space.
     A line's indentation is kept, except the empty table cells that the extractor puts before it.
     """
-    if any(end in text for end in _LINE_ENDS):
-        text = _LINE_END.sub("\n", text)
+    if _NOT_PLAIN.search(text):
+        text = _CONTROL.sub("", _LINE_END.sub("\n", text))
     if "\u00a0" in text:
         text = _EMPTY_CELLS.sub("", text).replace("\u00a0", " ")
-    if _CONTROL.search(text):
-        text = _CONTROL.sub("", text)
-    lines = unicodedata.normalize("NFC", text).split("\n")
-    text = "\n".join([line.rstrip(" \t") for line in lines])
+    text = unicodedata.normalize("NFC", text)
+    if " \n" in text or "\t\n" in text:
+        text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])
     if "\n\n\n" in text:
         text = _BLANK_LINES.sub("\n\n", text)
     return text.strip("\n").rstrip()
@@ -163,18 +157,30 @@ def _require_few_tags(markup: str) -> None:
 
 def require_flat(markup: str) -> None:
     """`Rejected` where a parser would take the square of it. An estimate: what deceives it meets other limits."""
-    for match in _LONG_TAG.finditer(markup):
-        attributes = {each.partition("=")[0] for each in _QUOTED.sub("", match.group()).split()}
+    for tag in _long_tags(markup):
+        attributes = {each.partition("=")[0] for each in _QUOTED.sub("", tag).split()}
         if len(attributes) > MAX_ATTRIBUTES:
             raise Rejected("too_complex", f"{len(attributes)} attributes of one element")
     if markup.count("<") > FEW_TAGS and (depth := _depth(markup)) > MAX_DEPTH:
         raise Rejected("too_complex", f"{depth} elements deep")
 
 
+def _long_tags(markup: str) -> Iterator[str]:
+    """The start tags in which so many attributes have room; looks only for the last `<` in so many characters."""
+    least, start = 2 * MAX_ATTRIBUTES, markup.find("<") + 1
+    while 0 < start < len(markup) - least:
+        last = markup.rfind("<", start, start + least)
+        if last < 0:
+            last = markup.find("<", start + least)
+            if markup[start].isalpha():
+                yield markup[start : last if last >= 0 else None].partition(">")[0]
+        start = last + 1
+
+
 def _require_few_marks(text: str) -> None:
     """`Rejected` where normalising `text` would take too long."""
-    if len(text) < FEW_CHARACTERS or text.isascii():
-        return
+    if not any(map(unicodedata.combining, text[::MAX_MARKS])):
+        return  # so long a run would hold one of these
     for match in _SIGNS.finditer(text):
         for is_mark, marks in groupby(match.group(), lambda character: unicodedata.combining(character) > 0):
             if is_mark and (count := sum(1 for _ in marks)) > MAX_MARKS:
@@ -202,6 +208,8 @@ def _depth(markup: str) -> int:
 def _fast(tree: Any, config: ExtractConfig) -> str:
     """Main content by our own reading of the tree, which it takes apart; all visible text without `main_content`."""
     if config.main_content:
+        from pipeline.extraction.main_content import main_content
+
         return main_content(tree, comments=config.comments)
     from resiliparse.extract.html2text import extract_plain_text
 

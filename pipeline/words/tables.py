@@ -4,6 +4,7 @@ What counts as a letter, a mark or a symbol when words are split follows spaCy's
 datatrove's filters count and the published cut-offs assume; `pipeline.words.kernels` does the splitting.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
@@ -67,6 +68,13 @@ WORD, HOST = 1 << 16, 1 << 17
 """What a character is, as bits. LETTER is Unicode's, ALPHA, LOWER and UPPER are the splitter's (both cases hold for
 caseless letters), SYMBOL is the set below, WORD is `\\w` of regular expressions, HOST stands in host names."""
 
+OF_CATEGORY = {
+    "Nd": DIGIT,
+    **dict.fromkeys(("Lu", "Ll", "Lt", "Lm", "Lo"), LETTER),
+    **dict.fromkeys(("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po"), PUNCTUATION),
+}
+"""The bit that a general category of Unicode stands for."""
+
 ZERO, ONE, TWO = (cast(int, np.int64(number)) for number in range(3))
 """For kernels to start from: a kernel compiles once more for each integer literal that it is called with."""
 
@@ -91,9 +99,15 @@ def terminals() -> frozenset[str]:
 
 
 @cache
+def categories() -> list[str]:
+    """The general category of each code point below `TABLE_SIZE`."""
+    return [*map(unicodedata.category, map(chr, range(TABLE_SIZE)))]
+
+
+@cache
 def icons() -> frozenset[str]:
     """Characters of Unicode category So, without the young ones."""
-    every = {code for code in range(TABLE_SIZE) if unicodedata.category(chr(code)) == "So"}
+    every = {code for code, category in enumerate(categories()) if category == "So"}
     return frozenset(map(chr, every.difference(code_points(YOUNG_SYMBOLS))))
 
 
@@ -117,15 +131,11 @@ def symbols() -> frozenset[str]:
 @cache
 def kinds_table() -> Kinds:
     """What each code point below `TABLE_SIZE` is, as bits."""
-    table = np.zeros(TABLE_SIZE, np.uint32)
-    # Surrogates are left out: they cannot stand in a document.
-    characters = [*map(chr, range(0xD800)), *("\0" * 0x800), *map(chr, range(0xE000, TABLE_SIZE))]
-    categories = [unicodedata.category(character) for character in characters]
-    table[[character.isspace() for character in characters]] |= SPACE
-    table[[character.isalpha() for character in characters]] |= LETTER
-    table[[character.isalnum() or character == "_" for character in characters]] |= WORD
-    table[[category == "Nd" for category in categories]] |= DIGIT
-    table[[category.startswith("P") for category in categories]] |= PUNCTUATION
+    table = np.array([OF_CATEGORY.get(category, 0) for category in categories()], np.uint32)
+    every = "".join(map(chr, range(TABLE_SIZE)))
+    for pattern, bit in ((r"\s+", SPACE), (r"\w+", WORD)):
+        for match in re.finditer(pattern, every):
+            table[match.start() : match.end()] |= bit
     table[0xA1:0x10000] |= HOST
     alpha, lower, upper = letters()
     for members, bit in (
@@ -134,7 +144,7 @@ def kinds_table() -> Kinds:
         (QUOTES, QUOTE), (icons(), ICON), (terminals(), TERMINAL), (symbols(), SYMBOL),
         (frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"), HOST),
     ):  # fmt: skip
-        table[[ord(member) for member in members]] |= bit
+        table[np.frombuffer("".join(members).encode("utf-32-le"), np.uint32)] |= bit
     return table
 
 

@@ -115,7 +115,7 @@ class MillCommand:
 
     def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `gptmill ARGUMENTS` with the store and, where it takes one, the config; check the exit code."""
-        command = [sys.executable, "-m", "flows.cli", *arguments, "--store", str(self.store)]
+        command = [sys.executable, "-m", "flows", *arguments, "--store", str(self.store)]
         if arguments[0] in {"run", "refresh", "plan", "accept"}:
             command += ["-c", str(self.config)]
         done = subprocess.run(
@@ -126,7 +126,7 @@ class MillCommand:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start the command as a terminal would: in a process group of its own."""
-        command = [sys.executable, "-m", "flows.cli", *arguments, "--store", str(self.store), "-c", str(self.config)]
+        command = [sys.executable, "-m", "flows", *arguments, "--store", str(self.store), "-c", str(self.config)]
         return subprocess.Popen(
             command, cwd=self.root, env=self.environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
         )

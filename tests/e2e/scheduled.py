@@ -26,7 +26,7 @@ class Schedule:
         self._said = folder / f"said-{time.monotonic_ns()}"
         port = free_port()
         self.url = url or f"http://127.0.0.1:{port}/api"
-        command = [sys.executable, "-m", "flows.cli", "schedule", "-c", str(mill.config), "--store", str(mill.store)]
+        command = [sys.executable, "-m", "flows", "schedule", "-c", str(mill.config), "--store", str(mill.store)]
         environment = {**mill.environment(), **({"PREFECT_API_URL": url} if url else {})}
         with self._said.open("w") as said:
             self.process = subprocess.Popen(

@@ -135,7 +135,7 @@ def test_looking_at_a_store_that_cannot_be_written_works(unwritable, command):
     powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     arguments = [*command.split(), "--store", str(unwritable.store)]
     arguments += ["-c", str(unwritable.config)] if command == "plan" else []
-    started = [*powerless, sys.executable, "-m", "flows.cli", *arguments]
+    started = [*powerless, sys.executable, "-m", "flows", *arguments]
     done = subprocess.run(
         started, cwd=ROOT, env=unwritable.environment(), capture_output=True, text=True, timeout=300, check=False
     )

@@ -53,6 +53,7 @@ PAGES = {f"http://host{number % 4}.localhost/{number}": text_of(SUBJECTS[number 
 PAGES["http://mirror.localhost/copy"] = PAGES["http://host1.localhost/1"].replace(". ", "! ")
 PAGES["http://mirror.localhost/near"] = PAGES["http://host1.localhost/1"] + " Thank you for reading it."
 PAGES["http://host3.localhost/short"] = "Too short to keep."
+PAGES["http://host2.localhost/wald"] = "Im Wald ist es still, und der Schnee liegt auf allen Bäumen."
 
 
 class Little(NamedTuple):

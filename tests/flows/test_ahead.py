@@ -77,21 +77,25 @@ def test_training_has_its_turn_though_prefect_still_starts(mill, tmp_path):
 def test_the_parts_of_later_stages_are_begun_as_those_before_come_in(mill):
     with session_of(mill) as session:
         documents = extracted(session)
-        for stage, section in ((stages.QUALITY, "quality"), (stages.SIGNATURES, "signatures")):
-            assert begun(session, stage, section, documents=documents) == [True] * 3
+        inputs = {"documents": documents, "model": mill.language_model}
+        assert begun(session, stages.SIGNATURES, "signatures", documents=documents) == [True] * 3
+        assert begun(session, stages.LANGUAGE, "language", **inputs) == [True] * 3
+        language, _, _ = session.do(stages.LANGUAGE, "language", mill.config.language, inputs)
+        assert begun(session, stages.QUALITY, "quality", documents=documents, language=language) == [True] * 3
 
 
 def test_a_stage_that_is_not_wanted_or_forced_is_not_begun_ahead(mill):
-    with session_of(mill, until="quality", force="quality") as session:
-        documents = extracted(session)
-        for stage, section in ((stages.QUALITY, "quality"), (stages.SIGNATURES, "signatures")):
-            assert begun(session, stage, section, documents=documents) == [False] * 3
+    with session_of(mill, until="contamination", force="contamination") as session:
+        inputs = {"documents": extracted(session)}
+        assert begun(session, stages.SIGNATURES, "signatures", **inputs) == [False] * 3
+        inputs["sets"] = mill.evaluation_sets
+        assert begun(session, stages.CONTAMINATION, "contamination", **inputs) == [False] * 3
 
 
 def test_one_job_begins_nothing_ahead(mill):
     with session_of(mill, jobs=1) as session:
         session.use_wait(lambda: not session.artifacts)
-        assert begun(session, stages.QUALITY, "quality", documents=extracted(session)) == [False] * 3
+        assert begun(session, stages.SIGNATURES, "signatures", documents=extracted(session)) == [False] * 3
 
 
 def test_files_that_cannot_be_read_fail_at_their_turn(mill, tmp_path):

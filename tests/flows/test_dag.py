@@ -19,7 +19,7 @@ EDGES = {
     "scrape": set(),
     "extract": {"scrape"},
     "language": {"extract"},
-    "quality": {"extract"},
+    "quality": {"extract", "language"},
     "signatures": {"extract"},
     "contamination": {"extract"},
     "select": {"scrape", "extract", "language", "quality", "contamination"},
@@ -123,3 +123,13 @@ def told_commands():
 @pytest.mark.parametrize("command", sorted(set(told_commands())))
 def test_commands_that_the_pages_tell_are_commands(command):
     assert parser().parse_args(shlex.split(command)[1:]).command
+
+
+def test_one_more_wanted_language_scores_only_the_parts_that_hold_it_again(copied, tmp_path):
+    parts = len(copied.run(until="quality")["quality"].parts)
+    assert parts > 2
+    config = tmp_path / "more.toml"
+    config.write_text(copied.config.read_text() + '\n[language]\nwanted = ["en", "de"]\n')
+    made = copied._replace(config=config).run(until="quality")
+    assert made["language"].manifest["run"]["parts_made"] == parts
+    assert made["quality"].manifest["run"]["parts_made"] == 1

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import BadInput
-from pipeline.contamination import ContaminationConfig, contamination, read_passages
+from pipeline.contamination import ContaminationConfig, contamination, read_passages, read_set
 from pipeline.documents import DOCUMENTS, doc_id, read_table, write_table
 
 NOTHING = {"overlap": 0.0, "set": None, "item": None, "id": None}
@@ -143,12 +143,18 @@ def test_ten_thousand_items_with_one_beginning_are_looked_for_in_seconds(tmp_pat
 )
 def test_all_that_a_benchmark_asks_is_looked_for(name: str, fields: list[str]) -> None:
     path = Path(__file__).resolve().parents[2] / f"data/demo/{name}.jsonl"
-    found = {(passage.id, passage.text) for passage in read_passages(path)}
+    found = {(passage.id, passage.text) for passage in read_passages(path, read_set(path))}
     items = [json.loads(line) for line in path.read_text().splitlines()]
     for item in items:
         values = [item[field] for field in fields]
         texts = [text for value in values for text in ([value] if isinstance(value, str) else value)]
         assert {(item["id"], text) for text in texts} <= found
+
+
+def test_a_set_whose_file_has_changed_is_read_again(tmp_path: Path) -> None:
+    for content, overlap in ((PASSAGE, 1.0), (PASSAGE[::-1], 0.0), (PASSAGE, 1.0)):
+        (row,) = measure(tmp_path, [PASSAGE], {"quiz.txt": content})
+        assert row["overlap"] == overlap
 
 
 def test_without_sets_nothing_overlaps(tmp_path: Path) -> None:
@@ -172,7 +178,7 @@ def test_a_set_that_cannot_be_read_is_one_clear_sentence(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=message):
-        list(read_passages(tmp_path / name))
+        list(read_passages(tmp_path / name, read_set(tmp_path / name)))
 
 
 vocabulary = st.lists(st.sampled_from("abc"), max_size=12).map(" ".join)

@@ -352,6 +352,7 @@ def test_a_page_that_ends_its_process_is_a_row_and_the_others_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, reasons: set[str]
 ) -> None:
     monkeypatch.setattr("pipeline.extract.LIMITS", limits)
+    isolation._child_of_this_thread().end()  # what it loaded for other tests would count
     first, last = (record(f"http://a/{name}", page(f"<p>{PARAGRAPH}")) for name in ("first", "last"))
     large = record("http://a/large", page("<dl>" + "<dt>word<dd>some words" * 140_000))
     documents, rejects, _ = run(tmp_path, first + large + last, ExtractConfig(extractor="accurate"))

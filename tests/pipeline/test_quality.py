@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,31 +93,68 @@ def write_documents(folder: Path, texts: list[str]) -> Path:
     return folder
 
 
+def ledgers(folder: Path, texts: list[str], wanted: list[bool] | None = None) -> tuple[pa.Table, pa.Table, dict]:
+    """Scores, spans and stats of a part of these documents, written in a new folder."""
+    part = write_documents(folder, texts)
+    flags = pa.array(wanted or [True] * len(texts), pa.bool_())
+    ids = read_table(part / "documents.arrow", ["doc_id"])["doc_id"]
+    write_table(pa.table({"doc_id": ids, "wanted": flags}), part / "language.arrow")
+    stats = quality(out=part, config=QualityConfig(), documents=part, language=part)
+    return read_table(part / "quality.arrow"), read_table(part / "c4_spans.arrow"), stats
+
+
 def test_ledgers_have_the_documents_rows_and_the_same_bytes_every_time(tmp_path: Path) -> None:
     texts = ["The first text is here. It has words.\n", "", "Zweiter Text, auch schön. Und fertig ist er."]
-    documents = write_documents(tmp_path / "documents", texts)
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        stats = quality(out=tmp_path / name, config=QualityConfig(), documents=documents)
-    scores, spans = read_table(tmp_path / "one" / "quality.arrow"), read_table(tmp_path / "one" / "c4_spans.arrow")
+        scores, spans, stats = ledgers(tmp_path / name, texts)
     assert scores.schema == QUALITY
     assert spans.schema == C4_SPANS
-    ids = read_table(documents / "documents.arrow", ["doc_id"])["doc_id"]
+    ids = read_table(tmp_path / "one" / "documents.arrow", ["doc_id"])["doc_id"]
     assert scores["doc_id"] == ids == spans["doc_id"]
     for row, text in zip(scores.to_pylist(), texts, strict=True):
         assert {name: float(row[name]) for name in SCORES} == reference_scores(text)
     assert spans["spans"].to_pylist() == [[{"start": 0, "end": 37}], [], [{"start": 0, "end": 45}]]
-    assert stats["rows"] == 3
+    assert stats["rows"] == stats["scored"] == 3
     assert stats["c4_bytes_kept"] == 82
     for name in ("quality.arrow", "c4_spans.arrow"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+texts_and_wanted = st.lists(st.tuples(any_text | web_like, st.booleans()), max_size=6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts_and_wanted)
+def test_documents_in_wanted_languages_are_scored_as_if_there_were_no_others_and_the_others_are_null(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, bool]]
+) -> None:
+    folder = tmp_path_factory.mktemp("quality")
+    wanted = [flag for _, flag in rows]
+    found = ledgers(folder / "all", [text for text, _ in rows], wanted)
+    alone = ledgers(folder / "wanted", [text for text, flag in rows if flag])
+    for ledger, other in zip(found[:2], alone[:2], strict=True):
+        assert ledger.schema == other.schema
+        assert ledger["doc_id"].to_pylist() == [bytes([number]) * 16 for number in range(len(rows))]
+        scored = ledger.drop_columns("doc_id")
+        assert scored.filter(pa.array(wanted, pa.bool_())).to_pylist() == other.drop_columns("doc_id").to_pylist()
+        for row, flag in zip(scored.to_pylist(), wanted, strict=True):
+            assert flag or set(row.values()) == {None}
+    assert {**found[2], "rows": 0} == {**alone[2], "rows": 0}
+    assert (found[2]["rows"], found[2]["scored"]) == (len(rows), sum(wanted))
+
+
+def test_what_stands_in_a_document_that_is_not_wanted_changes_no_byte(tmp_path: Path) -> None:
+    for name, text in (("one", "Ein Text, der nicht gewollt ist. Er endet hier."), ("two", "")):
+        ledgers(tmp_path / name, [text, "This one is wanted, and it ends here.", text * 2], [False, True, False])
+    for name in ("quality.arrow", "c4_spans.arrow"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
 def test_an_empty_part_gives_empty_ledgers(tmp_path: Path) -> None:
-    documents = write_documents(tmp_path / "documents", [])
-    (tmp_path / "out").mkdir()
-    assert quality(out=tmp_path / "out", config=QualityConfig(), documents=documents)["rows"] == 0
-    assert read_table(tmp_path / "out" / "c4_spans.arrow").schema == C4_SPANS
+    scores, spans, stats = ledgers(tmp_path / "part", [])
+    assert stats["rows"] == 0
+    assert scores.schema == QUALITY
+    assert spans.schema == C4_SPANS
 
 
 def test_scores_do_not_depend_on_the_other_documents_of_a_part() -> None:

@@ -30,7 +30,7 @@ class Visit(NamedTuple):
     text: str = "some text"
     payload_digest: str | None = None
     language: tuple[str, float, bool] = ("en", 0.99, True)
-    scores: dict[str, float] = {}  # noqa: RUF012
+    scores: dict[str, float] | None = {}  # noqa: RUF012
     overlap: float = 0.0
 
 
@@ -85,10 +85,9 @@ def write_part(where: Path, rows: list[Visit]) -> Path:
     language, score, wanted = zip(*(row.language for row in rows), strict=True)
     labels = {"doc_id": ids, "language": language, "score": pa.array(score, pa.float32()), "wanted": wanted}
     write_table(pa.table(labels), where / "language.arrow")
+    found = [None if row.scores is None or not row.language[2] else GOOD | row.scores for row in rows]
     scores = {
-        name: pa.array([(GOOD | row.scores).get(name, 0) for row in rows], QUALITY.field(name).type)
-        if name not in FLAGS
-        else pa.array([bool(row.scores.get(name)) for row in rows])
+        name: pa.array([each and each.get(name, 0) for each in found], pa.float64()).cast(QUALITY.field(name).type)
         for name in SCORES
     }
     write_table(pa.table({"doc_id": ids} | scores), where / "quality.arrow")
@@ -271,6 +270,11 @@ def test_a_missing_list_of_tombstones_stops_the_run(tmp_path: Path) -> None:
 def test_the_first_rule_that_a_document_breaks_is_its_reason(tmp_path: Path, visit: Visit, reason: str | None) -> None:
     found, _ = run(tmp_path, {"s/0000": [visit]})
     assert found == {("s/0000", U): reason}
+
+
+def test_a_document_in_a_wanted_language_without_scores_is_not_taken_for_a_good_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no score of a document in a wanted language"):
+        run(tmp_path, {"s/0000": [Visit(U, scores=None)]})
 
 
 def test_groups_of_rules_and_single_cut_offs_can_be_switched_off(tmp_path: Path) -> None:

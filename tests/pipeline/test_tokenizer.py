@@ -144,6 +144,20 @@ def test_beyond_the_cap_a_fixed_sample_of_whole_documents_is_taken_whatever_thei
     assert choose(documents, language, 1)[1] == 100
 
 
+def test_a_vocabulary_that_is_not_trained_is_measured_on_the_first_parts_and_reads_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MEASURED_BYTES", 100)
+    documents, language = write_parts(tmp_path / "in", [[], ["a" * 100], ["b" * 100]])
+    (documents[2] / "documents.arrow").unlink()
+    (tmp_path / "out").mkdir()
+    config = TokenizerConfig(kind="bytes")
+    stats = module.tokenizer(out=tmp_path / "out", config=config, documents=documents, language=language)
+    assert stats["bytes_per_token"] == 1
+    with pytest.raises(FileNotFoundError):
+        choose(documents, language, 100)
+
+
 def test_a_corpus_with_no_wanted_document_is_bad_input(tmp_path: Path) -> None:
     documents, language = write_parts(tmp_path / "in", [CORPUS], wanted=False)
     for kind in ("bpe", "gpt2"):

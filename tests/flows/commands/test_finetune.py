@@ -144,7 +144,7 @@ def test_a_base_without_a_tokenizer_is_refused(base, data, tmp_path, capsys):
 
 
 def start(data, base, out, *more):
-    command = [sys.executable, "-m", "flows.cli", "finetune", data, "--out", out, "--base", base, *OPTIONS, *more]
+    command = [sys.executable, "-m", "flows", "finetune", data, "--out", out, "--base", base, *OPTIONS, *more]
     return subprocess.Popen(list(map(str, command)), cwd=Path(__file__).parents[3], stderr=subprocess.PIPE)
 
 

@@ -61,6 +61,13 @@ def test_a_dropped_document_tells_the_rule_its_score_and_the_bound(little):
     assert "it has 4 (min 8" in little.command("trace", "http://host3.localhost/short")
 
 
+def test_a_document_in_another_language_is_told_to_have_no_scores(little):
+    ledgers = little.asked("trace", "http://host2.localhost/wald")["documents"][0]["ledgers"]
+    assert ledgers["select"]["reason"] == "language"
+    assert set(ledgers["quality"].values()) == {None}
+    assert "not scored: its language is not wanted" in little.command("trace", "http://host2.localhost/wald")
+
+
 def test_a_text_is_found_in_documents_and_its_tokens_hold_it(little):
     wanted = "story of the kettle number 21"
     found = little.asked("trace", "--text", wanted)

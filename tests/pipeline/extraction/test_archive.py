@@ -145,6 +145,16 @@ def test_where_too_much_would_be_read_again_reading_goes_on_behind_it(
     assert [what for _, what in found(file)] == ["a", "damage", "a", "b", "c"]
 
 
+def test_a_gzip_head_that_announces_more_than_the_file_holds_is_damage(tmp_path: Path) -> None:
+    hurt = bytearray(packed(B))
+    hurt[3] = 4  # now a field of up to 65,535 bytes seems to follow (RFC 1952, FEXTRA)
+    file = tmp_path / "w.warc.gz"
+    file.write_bytes(packed(A) + hurt + packed(C))
+    assert [what for _, what in found(file)] == ["a", "damage", "c"]
+    file.write_bytes(packed(A) + packed(B) + hurt)
+    assert [what for _, what in found(file)] == ["a", "b", "damage"]
+
+
 @given(st.data())
 def test_any_damage_to_one_record_leaves_those_far_from_it(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

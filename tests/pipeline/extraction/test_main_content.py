@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resiliparse.parse.html import HTMLTree
 
-from pipeline.extraction.main_content import main_content
+from pipeline.extraction.block_kernels import cut
+from pipeline.extraction.block_reference import reference_blocks
+from pipeline.extraction.main_content import PLAIN_PAGES, Cut, main_content
 
 ROOT = Path(__file__).parents[3]
 EXTRACTION = ROOT.parent / "shared" / "data" / "extraction"
@@ -199,11 +202,19 @@ def test_no_page_with_text_is_emptied(pieces: list[str]) -> None:
     ],
     ids=lambda markup: markup[:24],
 )
-def test_a_hostile_page_takes_seconds_at_most(markup: str) -> None:
+@pytest.mark.parametrize("cut", [cut, reference_blocks])
+def test_a_hostile_page_takes_seconds_at_most(markup: str, cut: Cut) -> None:
     tree = HTMLTree.parse(markup)
+    cut("", furniture=True, comments=False)  # kernels are compiled once a machine
     start = time.process_time()
-    main_content(tree, comments=True)
+    main_content(tree, comments=True, cut=cut)
     assert time.process_time() - start < 10
+
+
+def test_pages_beyond_those_read_without_kernels_give_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = f"<div class='widget'>Around</div><article>{PARAGRAPHS}{COMMENTS}</article>"
+    monkeypatch.setattr("pipeline.extraction.main_content._pages", count(PLAIN_PAGES - 1))
+    assert text_of(page) == text_of(page)
 
 
 @pytest.mark.skipif(not EXTRACTION.is_dir(), reason="the shared pages with known segments are not beside the project")
