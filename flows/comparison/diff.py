@@ -42,7 +42,7 @@ def diff(store: Store, options: argparse.Namespace) -> None:
     elif folders:
         run = next(name for name in names if snapshot_folder(store, name) is None)
         find_run(store, run)
-        raise BadInput(f"{run} is a run and the other a snapshot: diff takes two runs or two snapshots.")
+        raise BadInput(f"{run} means a run, and the other name a snapshot: diff takes two runs or two snapshots.")
     else:
         before, after = (find_run(store, name, "extract", PACKED) for name in names)
         told = {"what": "documents", **comparing.corpora(corpus_of(store, before), corpus_of(store, after))}

@@ -114,8 +114,16 @@ def test_a_snapshot_in_the_place_of_a_run_is_called_one_and_told_which_command_t
 @pytest.mark.parametrize(
     ("first", "second", "told"),
     [
-        ("pages/0", "latest", "latest is a run and the other a snapshot: diff takes two runs or two snapshots."),
-        ("little", "pages/0", "little is a run and the other a snapshot: diff takes two runs or two snapshots."),
+        (
+            "pages/0",
+            "latest",
+            "latest means a run, and the other name a snapshot: diff takes two",
+        ),
+        (
+            "little",
+            "pages/0",
+            "little means a run, and the other name a snapshot: diff takes two",
+        ),
         ("pages/0", "pages/7", "pages/7 is no snapshot of this store: the newest of pages is pages/0000."),
         ("pages/0", "bread", "bread is no run of this store: gptmill runs lists them with their names."),
         ("other/0", "pages/0", "other/0 is no run of this store: gptmill runs lists them with their names."),
