@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import json
 import os
 import sys
@@ -27,6 +28,10 @@ from pipeline.engine import resolve, upkeep
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+GARBAGE_THRESHOLD = 100_000
+"""New objects after which Python looks for garbage among them: what is imported stays, and by default looking through
+it again and again takes a twentieth of a run's start."""
+
 OUT_OF_MEMORY = (
     "the GPU's memory is too small for this: do less at once (--batch-size, evaluate.batch_size), take a smaller "
     'model, or the CPU (evaluate.device = "cpu"; for a command: CUDA_VISIBLE_DEVICES= before it).'
@@ -43,6 +48,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments or ["--help"])
     display = Display()
