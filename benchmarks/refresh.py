@@ -5,11 +5,12 @@
 Pages of some 25 KB are generated, with navigation around English sentences from this Python's own documentation, and
 sealed into snapshots by the functions that seal a crawl: the first with all of them, the second with 1 % of them
 changed, chosen uniformly, and all others found unchanged, the third with nothing new. Crawling is not in the figures.
-After each, `gptmill run --until pack` is timed from the start of its process to its end, Prefect's included; in the
-end once more, with everything cached. Run before once on a small corpus: kernels are compiled once a machine.
+After each, `gptmill run --until pack` is timed from the start of its process to its end, Prefect's included; then once
+more, with everything cached. In the end another 1 % changes, and Prefect's server is one that is there already, as it
+is for the runs of `gptmill schedule`. Run before once on a small corpus: kernels are compiled once a machine.
 
-`refresh_share` is the time with 1 % changed over the time of all, `unchanged_share` that with nothing new;
-`documents` tells for each stage how many documents were done in each run.
+`refresh_share` is the time with 1 % changed over the time of all, `unchanged_share` that with nothing new,
+`served_share` that with a server; `documents` tells for each stage how many documents were done in each run.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # not this folder, whose pipeline.
 
 from benchmarks.observe import observe  # noqa: E402
 from flows.config import load_config  # noqa: E402
+from flows.schedule.server import server_of  # noqa: E402
 from flows.stages import SCRAPE, TOKENIZER  # noqa: E402
 from pipeline import snapshots  # noqa: E402
 from pipeline.crawl.seal import seal  # noqa: E402
@@ -63,7 +66,10 @@ kind = "gpt2"
 sets = []
 [pretrain]
 """
-RUNS = ("all", "changed", "unchanged", "cached")
+CRAWLS = {"all": 0, "changed": 1, "unchanged": 2, "served": 3}
+EDITED = (1, 3)
+"""The crawls that find pages changed."""
+RUNS = ("all", "changed", "unchanged", "cached", "served")
 
 
 def main() -> None:
@@ -95,11 +101,12 @@ def english() -> list[str]:
 
 
 class Pages:
-    """A site of generated pages, the same every time; a page that changed has other sentences in one paragraph."""
+    """A site of generated pages, the same every time; each edit gives a page other sentences in one paragraph."""
 
     def __init__(self, count: int, sentences: list[str]) -> None:
         self.count = count
-        self.changed = frozenset(random.Random(0).sample(range(count), round(CHANGED * count)))
+        edits = round(CHANGED * count)
+        self.edited = {crawl: frozenset(random.Random(crawl).sample(range(count), edits)) for crawl in EDITED}
         self._sentences = sentences
         self._head = "".join(f".block-{number} {{ margin: {number}px auto; color: #333 }}\n" for number in range(100))
 
@@ -112,12 +119,17 @@ class Pages:
         chance = random.Random(number)
         return [self.url(chance.randrange(self.count)) for _ in range(LINKS)]
 
-    def body(self, number: int, *, changed: bool) -> bytes:
-        """A page's HTML."""
+    def is_new(self, number: int, crawl: int) -> bool:
+        """Whether a crawl finds a page as no earlier one did."""
+        return crawl == 0 or number in self.edited.get(crawl, ())
+
+    def body(self, number: int, crawl: int) -> bytes:
+        """A page's HTML as a crawl finds it."""
         chance = random.Random(number)
         paragraphs = [chance.choices(self._sentences, k=SENTENCES) for _ in range(PARAGRAPHS)]
-        if changed:
-            paragraphs[number % PARAGRAPHS] = chance.choices(self._sentences, k=SENTENCES)
+        for edit in EDITED:
+            if edit <= crawl and self.is_new(number, edit):
+                paragraphs[(number + edit) % PARAGRAPHS] = chance.choices(self._sentences, k=SENTENCES)
         links = self.links(number)
         prose = "".join(
             f'<p class="text">{html.escape(a)} <em>{html.escape(b)}</em> '
@@ -142,18 +154,20 @@ def measure(folder: Path, pages: Pages, jobs: int) -> dict[str, Any]:
     store = Store(folder / "store")
     store.create()
     command = [sys.executable, "-m", "flows", "run", "-c", str(config), "--store", str(store.root)]
-    environment = {**os.environ, "PYTHONPATH": sys.path[0]}
-    figures: dict[str, Any] = {"pages": pages.count, "changed": len(pages.changed), "documents": {}}
+    figures: dict[str, Any] = {"pages": pages.count, "changed": len(pages.edited[1]), "documents": {}}
     known: set[str] = set()
-    for crawl, name in enumerate(RUNS):
-        if name != "cached":
-            snapshot(store, config, pages, crawl)
-        seen = observe([*command, "--until", "pack", "--jobs", str(jobs)], folder / "log", environment)
+    for name in RUNS:
+        if name in CRAWLS:
+            snapshot(store, config, pages, CRAWLS[name])
+        with server_of(store.root, config.stem, None) if name == "served" else nullcontext():
+            environment = {**os.environ, "PYTHONPATH": sys.path[0]}
+            seen = observe([*command, "--until", "pack", "--jobs", str(jobs)], folder / "log", environment)
         figures |= {f"{name}_s": seen["seconds"], f"{name}_cpu_s": seen["cpu_seconds"]}
         figures |= {f"{name}_peak_mib": seen["peak_mib"]}
         figures["documents"][name], figures[f"{name}_stages_s"] = done(store, known)
     figures["refresh_share"] = figures["changed_s"] / figures["all_s"]
     figures["unchanged_share"] = figures["unchanged_s"] / figures["all_s"]
+    figures["served_share"] = figures["served_s"] / figures["all_s"]
     figures["refresh_cpu_share"] = figures["changed_cpu_s"] / figures["all_cpu_s"]
     return figures
 
@@ -179,9 +193,8 @@ def answers(pages: Pages, crawl: int) -> Iterator[tuple[dict[str, Any], bytes]]:
     """A row and a record for each page, as the crawler would have written them."""
     at = FIRST_CRAWL + crawl * WEEK
     for number in range(pages.count):
-        url, changes = pages.url(number), number in pages.changed
-        stored = crawl == 0 or (crawl == 1 and changes)
-        body = pages.body(number, changed=changes and crawl > 0)
+        url, stored = pages.url(number), pages.is_new(number, crawl)
+        body = pages.body(number, crawl)
         row = new_row(
             url,
             STORED if stored else REVISIT,
@@ -230,7 +243,8 @@ def print_page(figures: dict[str, Any]) -> None:
         print(f"{label:<16}" + "".join(f"{figures[f'{name}_{unit}']:>20,.2f}" for name in RUNS))
     print(
         f"\na refresh of 1 % takes {figures['refresh_share']:.1%} of the whole ({figures['refresh_cpu_share']:.1%} of "
-        f"its processor time), one with nothing new {figures['unchanged_share']:.1%}"
+        f"its processor time), one beside a server {figures['served_share']:.1%}, one with nothing new "
+        f"{figures['unchanged_share']:.1%}"
     )
 
 

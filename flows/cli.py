@@ -1,7 +1,9 @@
 """The command line. Results go to stdout, the rest to stderr; exit codes: 0 done, 1 a run failed, 2 bad input."""
 
 import argparse
+import atexit
 import errno
+import gc
 import json
 import os
 import sys
@@ -27,6 +29,10 @@ from pipeline.engine import resolve, upkeep
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+GARBAGE_THRESHOLD = 100_000
+"""New objects after which Python looks for garbage. What is imported stays, and by default it is looked through again
+and again."""
+
 OUT_OF_MEMORY = (
     "the GPU's memory is too small for this: do less at once (--batch-size, evaluate.batch_size), take a smaller "
     'model, or the CPU (evaluate.device = "cpu"; for a command: CUDA_VISIBLE_DEVICES= before it).'
@@ -43,6 +49,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    atexit.register(gc.freeze)  # nor is it looked through once more at the end, which took a second
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments or ["--help"])
     display = Display()

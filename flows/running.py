@@ -56,8 +56,11 @@ def run_mill(
         if begin is not None:
             begin(mill)
         decisions = session.start({"arguments": masked(sys.argv[1:]), "jobs": options.jobs})
+        alone = server.configured() is None
+        if alone:
+            decisions = session.crawl(decisions)
         wanted = [decision for decision in decisions if decision.stage in selection.wanted]
-        if all(decision.status == "cached" for decision in wanted) and server.configured() is None:
+        if alone and all(decision.status == "cached" for decision in wanted):
             dag.mill(session.walk, mill.config, mill)
             promotion.conclude(session)
         else:

@@ -75,7 +75,7 @@ class Session:
         self.cached = self.ran = 0
         self._crawled: set[str] = set()
         self._crawling = False
-        self._early: dict[str, tuple[Artifact, str, list[str]]] = {}  # what was done while Prefect started
+        self._early: dict[str, tuple[Artifact, str, list[str]]] = {}  # what was done before Prefect was there
         self._start = time.time()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._start))
         self.log_path = mill.store.root / "runs" / f"{stamp}-{os.getpid()}.jsonl"
@@ -123,6 +123,17 @@ class Session:
         self.log("start", **told, **facts, plan=[d.as_json() for d in decisions])
         self.selection.refuse_stale(decisions)
         return decisions
+
+    def crawl(self, decisions: list[Decision]) -> list[Decision]:
+        """Crawl what a run is to crawl before Prefect is started for it, for often nothing is new; and plan anew.
+
+        A crawler that broke down is left to Prefect's retries.
+        """
+        if stages.SCRAPE.name not in self._unforced() or not self._crawls(stages.SCRAPE):
+            return decisions
+        with contextlib.suppress(StageFailed, OSError):
+            self._early[stages.SCRAPE.name] = self.do(stages.SCRAPE, "scrape", self.mill.config.scrape, {})
+        return plan(self.mill, force=self.selection.force)
 
     def use_wait(self, waiting: Callable[[], bool]) -> None:
         """Do stages up to the corpus as long as Prefect is `waiting` to start; it is told of each when its turn comes.

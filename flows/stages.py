@@ -68,7 +68,7 @@ PACK = Stage(
     "map",
     parts=("documents", "tokens", "select", "deduplicate"),
     tools=("pyarrow",),
-    few=100,
+    few=200,
 )
 PRETRAIN = Stage(
     "pretrain",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, identity
+from pipeline.engine.code import code_units
 from pipeline.engine.hashes import RememberedHashes
 from pipeline.engine.keys import content_digest, fingerprint
 from pipeline.engine.stage import Stage
@@ -72,30 +73,32 @@ def last_seconds(store: Store, name: str) -> float | None:
 
 
 def as_artifact(store: Store, config: ScrapeConfig, hashes: RememberedHashes) -> Artifact:
-    """All sealed snapshots of a config's sources as one artifact. BadInput where one is damaged."""
+    """All sealed snapshots of a config's sources as one artifact. BadInput where one is damaged.
+
+    Its digest is of what the snapshots say, all together: one in which every page was found as it was alters nothing.
+    """
     parts: list[Part] = []
     folders: list[Path] = []
     manifests: list[dict[str, Any]] = []
-    names: list[tuple[str, int, str]] = []
+    said: list[tuple[str, str]] = []
     for source in config.sources:
-        for folder, manifest in sealed(store, identify(source, hashes)):
+        found = sealed(store, identify(source, hashes))
+        for folder, manifest in found:
             refuse_damaged(store, folder, manifest)
-            snapshot = f"{folder.parent.name}/{folder.name}"
-            by_part: dict[str, list[tuple[str, int, str]]] = {}
-            for name, facts in manifest["files"].items():
-                if name.startswith("part-"):
-                    by_part.setdefault(name.split("/")[0], []).append((name, facts["size"], facts["sha256"]))
-            for part in sorted(by_part):
-                # A part is known by its pages alone: its number may change while its content does not.
-                files = [(name.partition("/")[2], size, sha256) for name, size, sha256 in by_part[part]]
-                parts.append(Part(folder / part, content_digest(files), snapshot, source.name))
+            stored = _parts(folder, manifest, source.name)
+            if stored:
+                said.append((f"{stored[0].snapshot} {source.name}", manifest["digest"]))
+            parts += stored
             folders.append(folder)
             manifests.append({**manifest, "folder": store.relative(folder)})
-            names.append((f"{len(names):05d} {snapshot} {source.name}", 0, manifest["digest"]))
-    digest = content_digest(names)
+        beyond = _unstored(found, hashes)
+        if beyond:
+            said.append((f"{manifests[-1]['source']} {source.name}", beyond))
+    digest = content_digest((f"{place:05d} {name}", 0, sha256) for place, (name, sha256) in enumerate(said))
+    snapshots = [f"{place:05d} {m['source']}/{m['sequence']:04d} {m['name']}" for place, m in enumerate(manifests)]
     manifest = {
         "stage": "scrape",
-        "key": fingerprint({"stage": "scrape", "snapshots": [name for name, _, _ in names]}),
+        "key": fingerprint({"stage": "scrape", "snapshots": snapshots}),
         "digest": digest,
         "rows": sum(m["rows"] for m in manifests),
         "stats": merge_stats(m["stats"] for m in manifests),
@@ -111,6 +114,33 @@ def as_artifact(store: Store, config: ScrapeConfig, hashes: RememberedHashes) ->
     }
     path = folders[0].parent if folders else store.root / "snapshots"
     return Artifact("scrape", manifest["key"], digest, path, tuple(parts), tuple(folders), manifest)
+
+
+def _parts(folder: Path, manifest: dict[str, Any], source: str) -> list[Part]:
+    """The parts of a snapshot. Each is known by its pages alone: its number may change while its content does not."""
+    by_part: dict[str, list[tuple[str, int, str]]] = {}
+    for name, facts in manifest["files"].items():
+        if name.startswith("part-"):
+            part, _, file = name.partition("/")
+            by_part.setdefault(part, []).append((file, facts["size"], facts["sha256"]))
+    snapshot = f"{folder.parent.name}/{folder.name}"
+    return [Part(folder / part, content_digest(by_part[part]), snapshot, source) for part in sorted(by_part)]
+
+
+def _unstored(found: list[tuple[Path, dict[str, Any]]], hashes: RememberedHashes) -> str:
+    """What a source's snapshots say beyond the pages that they store, as `unstored` has it."""
+    if len(found) < 2:
+        return ""
+    from pipeline.versions import unstored
+
+    made_from = [
+        fingerprint(code_units(["pipeline.versions:unstored"])),
+        *(manifest["digest"] for _, manifest in found),
+    ]
+    folders = [folder for folder, _ in found]
+    told = hashes.remembered(f"snapshots of {found[0][1]['source']}", made_from, lambda: unstored(folders))
+    hashes.save()
+    return told
 
 
 def refuse_damaged(store: Store, folder: Path, manifest: dict[str, Any], *, full: bool = False) -> None:

@@ -8,6 +8,8 @@ the version that stands. The history is read from the url indexes alone, for all
 URLs at a time.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,12 @@ from numpy.typing import NDArray
 from pipeline.config import BadInput
 from pipeline.documents import read_table
 
+Codes = NDArray[np.int64]
+
 URLS_FILE = "urls.arrow"
+
+SAID = ["url", "status", "outcome"]
+"""The columns of a url index from which the history is read."""
 
 WITHDRAWING_STATUS = (301, 308, 410)
 """Moved for good (RFC 9110, 15.4.2 and 15.4.9) and gone (15.5.11)."""
@@ -95,13 +102,51 @@ def standings(snapshots: list[Path], places: list[Place], urls: list[pa.ChunkedA
     return found
 
 
+def unstored(snapshots: list[Path]) -> str:
+    """sha256 of what the snapshots of one source say beyond the pages that they store; empty where that is nothing.
+
+    It names the URLs whose newest stored page is superseded by what was not stored, or withdrawn. With the snapshots
+    that stored anything it settles what `standings` tells of any documents made from them.
+    """
+    indexes = [read_table(folder / URLS_FILE, [*SAID, "part"]) for folder in snapshots]
+    codes, distinct = _codes([index["url"] for index in indexes])
+    stored = [rows[index["part"].is_valid().to_numpy()] for rows, index in zip(codes, indexes, strict=True)]
+    version, withdrawn = _history(indexes, codes, stored, len(distinct))
+    newest = np.full(len(distinct), -1)
+    for ordinal, rows in enumerate(stored):
+        newest[rows] = ordinal
+    superseded = version > newest
+    told = pa.table({"url": distinct, "superseded": superseded, "withdrawn": withdrawn})
+    told = told.filter(pa.array((newest >= 0) & (superseded | withdrawn))).sort_by("url")
+    return hashlib.sha256(json.dumps(told.to_pydict()).encode()).hexdigest() if len(told) else ""
+
+
 def _judge(
     snapshots: list[Path], parts: list[int], places: list[Place], urls: list[pa.ChunkedArray], found: list[Standing]
 ) -> None:
     """Set the standings of one source's parts by going through its snapshots, oldest first."""
-    indexes = [read_table(folder / URLS_FILE, ["url", "status", "outcome"]) for folder in snapshots]
-    codes, size = _codes([index["url"] for index in indexes] + [urls[part] for part in parts])
+    indexes = [read_table(folder / URLS_FILE, SAID) for folder in snapshots]
+    codes, distinct = _codes([index["url"] for index in indexes] + [urls[part] for part in parts])
     codes_of = dict(zip(parts, codes[len(indexes) :], strict=True))
+    none = np.zeros(0, np.int64)
+    stored = [
+        np.concatenate([none, *(codes_of[part] for part in parts if places[part].ordinal == ordinal)])
+        for ordinal in range(len(indexes))
+    ]
+    version, withdrawn = _history(indexes, codes, stored, len(distinct))
+    for part in parts:
+        found[part].superseded[:] = version[codes_of[part]] > places[part].ordinal
+        found[part].gone[:] = withdrawn[codes_of[part]]
+
+
+def _history(
+    indexes: list[pa.Table], codes: list[Codes], stored: list[Codes], size: int
+) -> tuple[Codes, NDArray[np.bool_]]:
+    """By the code of a URL, of which there are `size`: the last snapshot with a version of it, -1 where there is none,
+    and whether it ends withdrawn.
+
+    `codes` are those of the rows of the url indexes, oldest first, `stored` those of the documents of each snapshot.
+    """
     version = np.full(size, -1)
     withdrawn = np.zeros(size, np.bool_)
     misses = np.zeros(size, np.int64)
@@ -112,9 +157,7 @@ def _judge(
         forbidden = pc.is_in(outcome, pa.array(WITHDRAWING_OUTCOMES)).to_numpy()
         said = pc.is_in(outcome, pa.array(FRESH_OUTCOMES)).to_numpy()
         unchanged = pc.equal(outcome, "revisit").to_numpy()
-        fresh = rows[(status == 200) & said]
-        stored = [codes_of[part] for part in parts if places[part].ordinal == ordinal]
-        fresh = np.concatenate([fresh, *stored])
+        fresh = np.concatenate([rows[(status == 200) & said], stored[ordinal]])
         missing = rows[status == 404]
         missed = misses[missing] + 1
         misses[:] = 0
@@ -125,9 +168,7 @@ def _judge(
         moved = np.isin(status, WITHDRAWING_STATUS) & ~pc.equal(outcome, LOOP).to_numpy()
         withdrawn[rows[forbidden | moved]] = True
         withdrawn[missing[missed >= MISSES_TO_WITHDRAW]] = True
-    for part in parts:
-        found[part].superseded[:] = version[codes_of[part]] > places[part].ordinal
-        found[part].gone[:] = withdrawn[codes_of[part]]
+    return version, withdrawn
 
 
 def first_ordinals(places: list[Place], urls: list[pa.ChunkedArray]) -> list[NDArray[np.int32]]:
@@ -136,8 +177,8 @@ def first_ordinals(places: list[Place], urls: list[pa.ChunkedArray]) -> list[NDA
     for source in dict.fromkeys(place.source for place in places):
         parts = [part for part, place in enumerate(places) if place.source == source]
         if len({places[part].ordinal for part in parts}) > 1:
-            codes, size = _codes([urls[part] for part in parts])
-            first = np.full(size, np.iinfo(np.int32).max, np.int32)
+            codes, distinct = _codes([urls[part] for part in parts])
+            first = np.full(len(distinct), np.iinfo(np.int32).max, np.int32)
             for part, rows in zip(parts, codes, strict=True):
                 np.minimum.at(first, rows, np.int32(places[part].ordinal))
             for part, rows in zip(parts, codes, strict=True):
@@ -145,12 +186,12 @@ def first_ordinals(places: list[Place], urls: list[pa.ChunkedArray]) -> list[NDA
     return found
 
 
-def _codes(columns: list[pa.ChunkedArray]) -> tuple[list[NDArray[np.int64]], int]:
-    """Number the distinct strings of all columns: one array of numbers a column, and how many there are."""
+def _codes(columns: list[pa.ChunkedArray]) -> tuple[list[Codes], pa.Array]:
+    """Number the distinct strings of all columns: one array of numbers a column, and the strings."""
     chunks = [chunk for column in columns for chunk in column.cast(pa.large_string()).chunks]
     encoded = pa.chunked_array(chunks, pa.large_string()).combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     borders = np.cumsum([len(column) for column in columns])[:-1]
-    return np.split(codes, borders), len(encoded.dictionary)
+    return np.split(codes, borders), encoded.dictionary

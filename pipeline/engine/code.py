@@ -58,17 +58,24 @@ def code_units(entries: Iterable[str], root: Path = ROOT) -> dict[str, str]:
         if place in seen:
             continue
         seen.add(place)
-        module = _parse(place[0], root)
-        if module is None:
-            continue
-        statements = module.definitions[place[1]] if place[1] else module.effects
-        unit = f"{module.path.relative_to(root).as_posix()} {place[1] or '(top level)'}"
-        units[unit] = _hash(statements)
-        if module.effects:
-            todo.append((place[0], ""))
-        for statement in statements:
-            todo += _references(statement, module, root)
+        found = _unit(*place, root)
+        if found is not None:
+            unit, digest, reached = found
+            units[unit] = digest
+            todo += reached
     return dict(sorted(units.items()))
+
+
+@cache
+def _unit(module_name: str, name: str, root: Path) -> tuple[str, str, list[tuple[str, str]]] | None:
+    """A unit, its hash, and what it reaches; `name` is a definition, or empty for what a module does when imported."""
+    module = _parse(module_name, root)
+    if module is None:
+        return None
+    statements = module.definitions[name] if name else module.effects
+    reached = [(module_name, "")] if module.effects else []
+    reached += [place for statement in statements for place in _references(statement, module, root)]
+    return f"{module.path.relative_to(root).as_posix()} {name or '(top level)'}", _hash(statements), reached
 
 
 @cache
@@ -137,16 +144,15 @@ def _references(statement: ast.stmt, module: _Module, root: Path) -> Iterator[tu
 
     A name that is both defined and imported in a module may mean either: both are followed.
     """
-    package = module.name if module.path.name == "__init__.py" else module.name.rpartition(".")[0]
-    local = _imported(statement, package, root)
-    inner = {id(node.value) for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
-    for node in ast.walk(statement):
+    nodes = list(ast.walk(statement))
+    inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
         chain = [] if id(node) in inner else _chain(node)
         if not chain:
             continue
         if chain[0] in module.definitions:
             yield module.name, chain[0]
-        for target in module.imports.get(chain[0], set()) | local.get(chain[0], set()):
+        for target in module.imports.get(chain[0], set()):
             yield from _resolve([*target.split("."), *chain[1:]], root)
 
 

@@ -1,13 +1,15 @@
 """Outside inputs, known by their sha256.
 
-A hash is remembered by (path, size, mtime, inode) of its file; only the sha256 enters keys.
+A hash is remembered by (path, size, mtime, inode) of its file; only the sha256 enters keys. What else takes long to
+compute is remembered too, by all that it is computed from.
 """
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import BadInput
 from pipeline.engine.keys import content_digest, file_sha256
@@ -44,15 +46,18 @@ class RememberedHashes:
         try:
             facts = path.stat()
             place = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
-            name = str(path.absolute())
-            known = self._known.get(name)
-            if known is None or known[:3] != place:
-                known = [*place, file_sha256(path)]
-                self._known[name] = known
-                self._changed = True
+            return self.remembered(str(path.absolute()), place, lambda: file_sha256(path))
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {error.strerror or error}. Check the path.") from error
-        return str(known[3])
+
+    def remembered(self, name: str, made_from: list[Any], make: Callable[[], str]) -> str:
+        """What `make` gives, or gave the last time where it was made from the same."""
+        known = self._known.get(name)
+        if known is None or known[:-1] != made_from:
+            known = [*made_from, make()]
+            self._known[name] = known
+            self._changed = True
+        return str(known[-1])
 
     def files(self, paths: Sequence[Path], *, single: bool = False) -> Files:
         """The files as an input; their names without folders count, their places do not."""

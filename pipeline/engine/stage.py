@@ -23,7 +23,7 @@ class Stage:
     partitioned like the documents (a map stage gets one folder of each, a whole stage all folders in order).
     code_deps: what is chosen at run time and so not seen in the source. tools: distributions that shape the bytes.
     files: data files of ours that it reads, from the root. extras: further keyword arguments it wants: `work`,
-    `progress`, `source`, `manifests`. few: so many parts take less time than workers take to start.
+    `progress`, `source`, `manifests`. few: so many parts are done as soon without workers, which have to start.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Stage:
     files: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     retries: int = 0
-    few: int = 1
+    few: int = 2
 
     def load(self) -> Callable[..., dict[str, Any]]:
         """The stage's function."""

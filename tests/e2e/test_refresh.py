@@ -3,6 +3,8 @@
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -15,7 +17,7 @@ from pipeline.config import BadInput, StageFailed
 from pipeline.documents import read_table
 from pipeline.engine.store import read_object
 from pipeline.pack import split_of
-from tests.e2e.conftest import STAGES, MillCommand
+from tests.e2e.conftest import ROOT, STAGES, MillCommand
 from tests.e2e.living_site import HOST, Living, html, text_of
 
 pytestmark = pytest.mark.slow
@@ -70,10 +72,35 @@ def test_a_refresh_that_finds_nothing_new_trains_nothing_and_asks_no_question(li
     before = decisions(living)
     living.refresh(start="continue")
     assert snapshots(living) == 2
-    did = living.did()
-    assert {did[stage] for stage in ("language", "tokenize", "pack", "pretrain", "evaluate")} == {"cached"}
+    assert living.did() == {stage: "run" if stage == "scrape" else "cached" for stage in STAGES}
     assert decisions(living) == before
     assert set(statuses(living).values()) == {"cached"}
+
+
+def test_a_refresh_that_finds_nothing_new_never_imports_prefect(living):
+    code = (
+        "import sys; from flows.cli import main; "
+        f"code = main(['refresh', '-c', {str(living.config)!r}, '--store', {str(living.store.root)!r}]); "
+        "sys.exit(code or ('prefect' in sys.modules) * 9)"
+    )
+    mill = MillCommand(living.config, living.store.root)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=mill.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"1 stages ran, {len(STAGES) - 1} cached." in done.stderr
+
+
+def test_a_crawl_that_stores_nothing_counts_where_it_takes_a_page_out_of_the_corpus_or_back_in(living):
+    first = living.run()
+    living.publish(pages(*range(1, 8)), NAMES)
+    for missed, status in enumerate(("cached", "run"), 1):
+        made = living.refresh(until="select")
+        assert living.did()["select"] == status
+        assert made["select"].manifest["stats"]["reasons"].get("gone", 0) == missed - 1
+    living.publish(pages(*range(8)), NAMES)
+    assert living.refresh(until="select")["select"].key == first["select"].key
+    assert living.did()["select"] == "cached"
 
 
 def test_a_model_that_is_as_good_is_promoted_and_all_four_numbers_are_kept(changed):

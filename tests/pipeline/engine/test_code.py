@@ -47,12 +47,18 @@ FILES = {
 }
 
 
+def forget():
+    """Have all sources read again."""
+    code._parse.cache_clear()
+    code._unit.cache_clear()
+
+
 @pytest.fixture
 def versions(tmp_path):
     """Write the little package with edits applied and return the units of its stage."""
 
     def of(**edits):
-        code._parse.cache_clear()
+        forget()
         (tmp_path / "pipeline").mkdir(exist_ok=True)
         for name, source in FILES.items():
             for old, new in edits.get(name, {}).items():
@@ -62,7 +68,7 @@ def versions(tmp_path):
         return code_units(["pipeline.main:stage"], root=tmp_path)
 
     yield of
-    code._parse.cache_clear()
+    forget()
 
 
 def changed(before, after):
@@ -127,7 +133,7 @@ def test_a_definition_gone_or_new_is_a_change(versions):
 
 def reached(folder, **sources):
     """The units that pipeline.main:stage reaches in a package of these sources."""
-    code._parse.cache_clear()
+    forget()
     (folder / "pipeline").mkdir(exist_ok=True)
     for name, source in sources.items():
         (folder / "pipeline" / f"{name}.py").write_text(textwrap.dedent(source))
