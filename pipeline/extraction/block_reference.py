@@ -35,6 +35,7 @@ from pipeline.extraction.furniture import (
 _ATTRIBUTES = r'(?: =?[^ =]*+="[^"]*+")*+'
 _TAG = re.compile(rf"<(/?(?:{'|'.join(BLOCK_TAGS)})(?=[ >]))({_ATTRIBUTES})>")
 _INLINE_TAG = re.compile(rf"<[^ >]*+{_ATTRIBUTES}>")
+_PARAGRAPH_ENDS = PARAGRAPH_TAGS | {f"/{tag}" for tag in PARAGRAPH_TAGS}
 _BLANKS = re.compile(r"[ \t\n\r\f]+")
 _HIDDEN = re.compile(r'hidden="(?:true|hidden)?"|display:\s*none')
 
@@ -113,14 +114,15 @@ def _cut(tokens: list[str]) -> Blocks:
             pieces.append("\n")
         else:
             block = "".join(pieces) if pieces else ""
-            if letters := len(block) - sum(map(block.count, (" ", "\n", "\t", NO_BREAK))):
+            letters = len(block) - block.count(" ") - block.count("\n") - block.count("\t") - block.count(NO_BREAK)
+            if letters:
                 blocks.texts.append(_text_of(block, None if preformatted else marker))
                 blocks.gaps.append(gap)
                 blocks.letters.append(letters)
                 blocks.prose.append(max(0, letters - linked))
                 gap, marker = LINE, ""
             pieces, linked = [], 0
-            if tag.removeprefix("/") in PARAGRAPH_TAGS:
+            if tag in _PARAGRAPH_ENDS:
                 gap = PARAGRAPH
             if tag[0] == "/":
                 box = open_boxes.pop() if len(open_boxes) > 1 else -1

@@ -21,7 +21,7 @@ from pipeline.extraction.furniture import COMMENT_WORDS, remove_unread, words_of
 if TYPE_CHECKING:
     from resiliparse.parse.html import HTMLTree
 
-PLAIN_PAGES = 1_500
+PLAIN_PAGES = 700
 """So many pages a process reads without kernels: to load these takes as long as they save on so many."""
 
 BODY_NAME = re.compile(
