@@ -5,7 +5,7 @@
 PYTHON is the interpreter of an environment of its own: `pip install datatrove spacy "xxhash<4" trafilatura
 lxml_html_clean fasttext-numpy2-wheel warcio faust-cchardet python-magic fasteners tokenizers orjson aiohttp`.
 PAGES are folders of HTML (default: those of ../shared/data), repeated with small edits up to N MiB of HTML: by default
-so many that starting, which takes the mill some 12 s of processor time whatever the size, is a small part. datatrove
+so many that starting, which takes the mill some 11 s of processor time whatever the size, is a small part. datatrove
 does what its FineWeb example does (`datatrove_mill.py`); the mill does the same work with either extractor. Memory is
 that of the whole process tree, shared pages counted once; so is processor time, which tells more where others use the
 machine too. --memory instead compares the mill's peak at 50 and 800 MB.

@@ -25,7 +25,12 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
+def stop() -> NoReturn:
+    """End as after a signal: a stage that hears signals itself was asked to."""
     global _asked
     _asked = True
     raise KeyboardInterrupt
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    stop()

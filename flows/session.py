@@ -18,7 +18,7 @@ from flows.ahead import Ahead
 from flows.display import Display, headline
 from flows.plan import Decision, Mill, Pending, graph, plan, refuse_unknown_stage, why_scrape
 from pipeline import purge, snapshots
-from pipeline.config import BadInput, StageFailed
+from pipeline.config import BadInput, StageFailed, StageStopped
 from pipeline.engine import locks
 from pipeline.engine.execute import execute
 from pipeline.engine.executor import Workers
@@ -178,15 +178,19 @@ class Session:
             request = self.mill.request(stage, section, config, inputs)
             with self.display.stage(stage.name) as bar:
                 ahead = Ahead(self.mill, self.workers, stage, self.artifacts, self._unforced())
-                artifact, found = execute(
-                    self.mill.store,
-                    request,
-                    self.workers,
-                    bar,
-                    force=forced,
-                    on_wait=self._waits(stage.name),
-                    on_part=ahead.part,
-                )
+                try:
+                    artifact, found = execute(
+                        self.mill.store,
+                        request,
+                        self.workers,
+                        bar,
+                        force=forced,
+                        on_wait=self._waits(stage.name),
+                        on_part=ahead.part,
+                    )
+                except StageStopped as error:
+                    self.display.note(str(error))
+                    interrupt.stop()
             status, reasons = found.status, found.reasons
             if status == "run" and stage.kind == "whole":
                 ahead.all(artifact)

@@ -15,6 +15,10 @@ class TrainingError(Exception):
     """A model cannot be trained, loaded or judged; the message is one sentence: what, where, and what to do."""
 
 
+class TrainingStopped(TrainingError):
+    """A signal ended a training; the message says where it goes on."""
+
+
 class Config(BaseModel):
     """Base of every section: unknown keys are refused, values never change."""
 

@@ -17,6 +17,10 @@ class StageFailed(Exception):
     """A stage could not be finished; the message is one sentence."""
 
 
+class StageStopped(StageFailed):
+    """A stage ended because it was asked to; the message says what is kept."""
+
+
 class Config(BaseModel):
     """Base of every stage's section: unknown keys are refused, values never change."""
 

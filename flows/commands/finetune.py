@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from flows import interrupt
 from flows import options as kinds
 from flows.commands.folders import refuse_filled
 from flows.display import Display
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace, display: Display) -> int:
 
 def _train(out: Path, display: Display, tokenizer: Path, **what: Any) -> dict[str, Any]:
     """Fine-tune what is given, and put checkpoint and tokenizer into `out` at once; returns what is told of it."""
-    from model.config import TrainingError
+    from model.config import TrainingError, TrainingStopped
     from model.finetune import finetune
     from model.folder import write_tokenizer
 
@@ -95,6 +96,9 @@ def _train(out: Path, display: Display, tokenizer: Path, **what: Any) -> dict[st
             with display.stage("finetune") as bar:
                 stats = finetune(out=result, work=unfinished, progress=bar, **what)
             write_tokenizer(tokenizer, result)
+        except TrainingStopped as error:
+            display.note(str(error))
+            interrupt.stop()
         except TrainingError as error:
             raise StageFailed(str(error)) from error
         for path in [*result.iterdir(), result]:

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from model.config import TrainingError
+from model.config import TrainingError, TrainingStopped
 from pipeline.shards import ShardError
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def launch(count: int, target: str, arguments: dict[str, Any], tell: Tell) -> An
             sentence, crashed = heard.sentence(count)
             if crashed:
                 log.error("%s", output.read_text("utf-8", "replace"))
-            raise TrainingError(sentence)
+            raise (TrainingStopped if heard.signal else TrainingError)(sentence)
         return heard.last["result"]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from model.config import TrainingError
+from model.config import TrainingError, TrainingStopped
 from model.training import checkpoint, guard
 from model.training.data import Batch, told
 from model.training.metrics import Metrics, Stop
@@ -225,7 +225,9 @@ class Run:
             if saved
             else "no checkpoint is saved, as loss or gradient was not finite: run again to go on from the one before"
         )
-        raise TrainingError(f"Training was stopped by {signal} at step {state.step:,} of {state.steps:,}, and {after}.")
+        raise TrainingStopped(
+            f"Training was stopped by {signal} at step {state.step:,} of {state.steps:,}, and {after}."
+        )
 
     def _give_up(self, what: str, last: int) -> NoReturn:
         """Leave for want of a finite loss after step `last`.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.config import BadInput, StageFailed
+from pipeline.config import BadInput, StageFailed, StageStopped
 from pipeline.engine import locks
 from pipeline.engine.executor import ShardTask, Workers
 from pipeline.engine.hashes import Files
@@ -152,8 +152,10 @@ def _whole(store: Store, request: Request, found: Resolution, progress: Progress
         raise
     except Exception as error:
         # model/ cannot import our exceptions; its own is one sentence for the user already.
-        told = type(error).__name__ == "TrainingError"
-        raise StageFailed(str(error) if told else f"{stage.name} failed: {type(error).__name__}: {error}") from error
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        told = "TrainingError" in kinds
+        failed = StageStopped if "TrainingStopped" in kinds else StageFailed
+        raise failed(str(error) if told else f"{stage.name} failed: {type(error).__name__}: {error}") from error
     run = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start}
     described = describe_files(out)
     at = store.relative(store.artifact_folder(stage.name, found.key))

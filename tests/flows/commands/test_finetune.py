@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_in_the_same_bytes(base, data, t
     wait_for_checkpoint(process, tmp_path / "out.unfinished")
     os.kill(process.pid, number)
     told = process.communicate()[1].decode()
-    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 1), told
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), told
     assert ("run again to go on from there" in told) == (number == signal.SIGINT)
     assert not (tmp_path / "out").exists()
     assert finetune(data, tmp_path / "out", "--base", base, *steps) == 0
