@@ -171,21 +171,6 @@ def _history(
     return version, withdrawn
 
 
-def first_ordinals(places: list[Place], urls: list[pa.ChunkedArray]) -> list[NDArray[np.int32]]:
-    """For each part the age of its documents' URLs: the first snapshot of the source with a document there."""
-    found = [np.full(len(column), place.ordinal, np.int32) for place, column in zip(places, urls, strict=True)]
-    for source in dict.fromkeys(place.source for place in places):
-        parts = [part for part, place in enumerate(places) if place.source == source]
-        if len({places[part].ordinal for part in parts}) > 1:
-            codes, distinct = _codes([urls[part] for part in parts])
-            first = np.full(len(distinct), np.iinfo(np.int32).max, np.int32)
-            for part, rows in zip(parts, codes, strict=True):
-                np.minimum.at(first, rows, np.int32(places[part].ordinal))
-            for part, rows in zip(parts, codes, strict=True):
-                found[part] = first[rows]
-    return found
-
-
 def _codes(columns: list[pa.ChunkedArray]) -> tuple[list[Codes], pa.Array]:
     """Number the distinct strings of all columns: one array of numbers a column, and the strings."""
     chunks = [chunk for column in columns for chunk in column.cast(pa.large_string()).chunks]
