@@ -41,6 +41,7 @@ from pipeline.crawl.seal import seal  # noqa: E402
 from pipeline.crawl.spool import REVISIT, STORED, Spool, new_row  # noqa: E402
 from pipeline.crawl.warc import payload_digest, response_record, revisit_record  # noqa: E402
 from pipeline.engine.hashes import RememberedHashes  # noqa: E402
+from pipeline.extraction.block_kernels import cut  # noqa: E402
 from pipeline.engine.store import Store  # noqa: E402
 
 CHANGED = 0.01
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object on the last line")
     options = parser.parse_args()
     sentences = english()
+    cut("", furniture=False, comments=False)  # a run loads these kernels behind its first pages only
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder) / "warm-up", Pages(WARM_UP_PAGES, sentences), options.jobs)
         shutil.rmtree(Path(folder) / "warm-up")
