@@ -41,8 +41,8 @@ from pipeline.crawl.seal import seal  # noqa: E402
 from pipeline.crawl.spool import REVISIT, STORED, Spool, new_row  # noqa: E402
 from pipeline.crawl.warc import payload_digest, response_record, revisit_record  # noqa: E402
 from pipeline.engine.hashes import RememberedHashes  # noqa: E402
-from pipeline.extraction.block_kernels import cut  # noqa: E402
 from pipeline.engine.store import Store  # noqa: E402
+from pipeline.extraction.block_kernels import cut  # noqa: E402
 
 CHANGED = 0.01
 WARM_UP_PAGES = 400
