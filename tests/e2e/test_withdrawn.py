@@ -80,7 +80,7 @@ def history(tmp_path_factory):
         for state in (ALLOWED, FORBIDDEN, ALLOWED):
             answers.pop("/.well-known/tdmrep.json", None)
             answers.update(state)
-            reasons = living.reasons(living.refresh(until="pack"))
+            reasons = living.reasons(living.refresh(until="select"))
             said.append({(number, url.removeprefix(site)): reason for (number, url), reason in reasons.items()})
         yield living, site, said
 
