@@ -233,7 +233,7 @@ def _work(job: dict[str, Any], answers: BinaryIO) -> None:
 
 
 def _tell(answers: BinaryIO, kind: str, value: Any = None) -> None:
-    """Put a message into the buffer: it goes out with the next item's begin, before anything can go wrong there."""
+    """Put a message into the buffer; an answer goes out with the next item's begin, or at the end of the job."""
     answers.write(json.dumps([kind, value]).encode() + b"\n")
 
 
