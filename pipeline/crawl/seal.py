@@ -1,7 +1,8 @@
 """Sealing: from a spool to a snapshot that is never rewritten.
 
 Rows are sorted by canonical URL; records are copied in that order, member by member, into parts of about
-`segment_bytes` of payload; the url index says where each one went. Records of pages that an earlier snapshot holds
+`segment_bytes` of payload, smaller ones where all are few, so that all cores have work: of what a refresh finds, say.
+The url index says where each record went. Records of pages that an earlier snapshot holds
 (`revisit`) go into a file of their own beside the parts, so that an unchanged page costs nothing downstream. The same
 spool always gives the same bytes, however it was filled.
 """
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from pipeline.crawl.spool import GAVE_UP, REVISIT, STORED, Row, Spool, Spools
+from pipeline.crawl.spool import GAVE_UP, REVISIT, STORED, Row, Spool, Spools, payload_bytes
 from pipeline.crawl.warc import UNKNOWN_DATE, warcinfo_record
 from pipeline.documents import write_table
 
@@ -74,6 +75,10 @@ LARGEST_HOSTS = 50
 
 MAX_WARNINGS = 20
 
+SHARES = 8
+SHARE_BYTES = 8 * 1024 * 1024
+"""A part begins at each eighth of the payload, or at each of fewer shares, so that none is smaller than this."""
+
 _BATCH_ROWS = 50_000
 _BATCH_LINK_BYTES = 32 * 1024 * 1024
 """Rows, and bytes of their links, held in memory at a time while the index is written."""
@@ -82,7 +87,7 @@ _BATCH_LINK_BYTES = 32 * 1024 * 1024
 def seal(spool: Spool | Spools, out: Path, name: str, segment_bytes: int) -> dict[str, Any]:
     """Write the snapshot of `spool` into the empty folder `out`; returns its counts."""
     hosts: dict[str, _Host] = {}
-    parts = _Parts(out, name, segment_bytes)
+    parts = _Parts(out, name, segment_bytes, spool.payload_bytes)
     with ipc.new_file(out / INDEX, URL_INDEX) as writer:
         for batch in _batches(_placed(spool, parts)):
             for row in batch:
@@ -128,7 +133,7 @@ class _Host:
 
     def count(self, row: Row) -> None:
         self.urls += 1
-        self.bytes += row["payload_length"] if row["outcome"] == STORED else 0
+        self.bytes += payload_bytes(row)
         self.outcomes[row["outcome"]] += 1
         self.statuses[row["status"]] += 1
         if row["outcome"] == GAVE_UP:
@@ -183,12 +188,16 @@ def _placed(spool: Spool | Spools, parts: "_Parts") -> Iterator[Row]:
 class _Parts:
     """The part files, one open at a time, and the file of revisits."""
 
-    def __init__(self, out: Path, name: str, segment_bytes: int) -> None:
+    def __init__(self, out: Path, name: str, segment_bytes: int, payload: int) -> None:
         self._out = out
         self._name = name
         self._segment_bytes = segment_bytes
+        self._payload = payload
+        self._shares = max(1, min(SHARES, payload // SHARE_BYTES))
+        self._share = 0
+        self._before = 0
         self._parts = 0
-        self._payload_bytes = 0
+        self._part_bytes = 0
         self._file: Any = None
         self._revisits: Any = None
 
@@ -196,9 +205,12 @@ class _Parts:
         """Copy a record; returns its place."""
         if row["outcome"] == REVISIT:
             return {"part": None} | self._add_revisit(record, row)
-        if self._file is None or self._payload_bytes + row["payload_length"] > self._segment_bytes:
+        share, length = self._before * self._shares // self._payload, row["payload_length"]
+        if self._file is None or share > self._share or self._part_bytes + length > self._segment_bytes:
             self._next(row["fetched_at"] or UNKNOWN_DATE)
-        self._payload_bytes += row["payload_length"]
+        self._share = share
+        self._part_bytes += length
+        self._before += length
         return {"part": self._parts - 1} | _append(self._file, record)
 
     def close(self) -> int:
@@ -223,7 +235,7 @@ class _Parts:
         self._file = (folder / PAGES).open("wb")
         self._file.write(warcinfo_record(self._name, f"{part}.warc.gz", fetched_at))
         self._parts += 1
-        self._payload_bytes = 0
+        self._part_bytes = 0
 
 
 def _append(file: Any, record: bytes) -> dict[str, int | None]:

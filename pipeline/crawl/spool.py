@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from pipeline.crawl.warc import read_member
 
 Row = dict[str, Any]
-Places = dict[str, tuple[int, int]]
-"""By URL, when it was fetched and the offset of its line."""
+Places = dict[str, tuple[int, int, int]]
+"""By URL, when it was fetched, the offset of its line, and the bytes of payload that are stored of it."""
 
 STORED = "stored"
 """The outcome of a page whose payload stands in the snapshot."""
@@ -69,6 +69,11 @@ class Spool:
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all stored payloads."""
+        return sum(length for _, _, length in self.places.values())
+
     def __contains__(self, url: str) -> bool:
         return url in self.places
 
@@ -85,7 +90,7 @@ class Spool:
         place = self._rows.seek(0, os.SEEK_END)
         self._rows.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
         self._rows.flush()
-        self.places[row["url"]] = (fetched_at, place)
+        self.places[row["url"]] = (fetched_at, place, payload_bytes(row))
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self.sync()
         return True
@@ -149,7 +154,7 @@ class Spool:
                 if read_member(self.record(row)) is None:
                     break
                 end_of_records = row["offset"] + row["length"]
-            self.places[row["url"]] = (row.get("fetched_at") or 0, end_of_rows)
+            self.places[row["url"]] = (row.get("fetched_at") or 0, end_of_rows, payload_bytes(row))
             end_of_rows += len(line)
         self._rows.truncate(end_of_rows)
         self._records.truncate(end_of_records)
@@ -161,11 +166,11 @@ class Spools:
     def __init__(self, read: list[tuple[Path, Places, int]]) -> None:
         """From each one's folder, the places of its rows, and how many rows were added to it."""
         self._files = [((folder / RECORDS).open("rb"), (folder / ROWS).open("rb")) for folder, _, _ in read]
-        self._places: dict[str, tuple[int, int, int]] = {}  # url → (fetched_at, number of the spool, offset)
+        self._places: dict[str, tuple[int, int, int, int]] = {}  # url → fetched_at, number of the spool, offset, length
         for number, (_, places, _) in enumerate(read):
-            for url, (fetched_at, offset) in places.items():
+            for url, (fetched_at, offset, length) in places.items():
                 if url not in self._places or self._places[url][0] <= fetched_at:
-                    self._places[url] = (fetched_at, number, offset)
+                    self._places[url] = (fetched_at, number, offset, length)
         self.superseded = sum(rows for _, _, rows in read) - len(self._places)
         """How many rows had a later one."""
 
@@ -178,10 +183,15 @@ class Spools:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all stored payloads."""
+        return sum(length for _, _, _, length in self._places.values())
+
     def rows(self) -> Iterator[Row]:
         """All rows, sorted by URL; `spool` says of each in which spool it is."""
         for url in sorted(self._places):
-            _, number, offset = self._places[url]
+            _, number, offset, _ = self._places[url]
             rows = self._files[number][1]
             rows.seek(offset)
             yield {**json.loads(rows.readline()), "spool": number}
@@ -202,6 +212,12 @@ class Spools:
 def _open(path: Path) -> BinaryIO:
     path.touch()
     return path.open("r+b")
+
+
+def payload_bytes(row: Row) -> int:
+    """Bytes of payload that are stored with a row."""
+    length: int = row["payload_length"] if row["outcome"] == STORED else 0
+    return length
 
 
 def new_row(url: str, outcome: str, **facts: Any) -> Row:

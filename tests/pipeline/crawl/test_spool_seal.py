@@ -1,5 +1,6 @@
 import gzip
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from pipeline.crawl.seal import INDEX, PAGES, seal
 from pipeline.crawl.spool import Row, Spool, Spools, new_row
 from pipeline.crawl.warc import conversion_record, payload_digest
 from pipeline.documents import read_table
+
+SHARE = 4000
 
 
 def page(number: int, fetched_at: int = 1000) -> tuple[Row, bytes]:
@@ -56,6 +59,23 @@ def test_sealing_sorts_cuts_and_gives_the_same_bytes_in_whatever_order_pages_cam
         assert records[0].headers["WARC-Type"] == "warcinfo"
         urls += [record.headers["WARC-Target-URI"] for record in records[1:]]
     assert urls == [row["url"] for row in index[:-1]]
+
+
+@pytest.mark.parametrize(("payload", "parts"), [(0.4, 1), (1.9, 1), (2.1, 2), (5.5, 5), (70.0, 8)])
+def test_a_small_snapshot_has_parts_for_several_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: float, parts: int
+) -> None:
+    monkeypatch.setattr("pipeline.crawl.seal.SHARE_BYTES", SHARE)
+    with Spool(tmp_path / "work") as spool:
+        for number in range(round(payload * SHARE / 100)):
+            text = f"{number:05d}".encode() * 20
+            row, _ = page(number)
+            spool.add(row | {"payload_length": len(text)}, conversion_record(row["url"], 1000, text))
+        (tmp_path / "out").mkdir()
+        assert seal(spool, tmp_path / "out", "s", segment_bytes=100 * SHARE)["parts"] == parts
+    counts = Counter(row["part"] for row in read_table(tmp_path / "out" / INDEX).to_pylist())
+    assert len(counts) == parts
+    assert max(counts.values()) - min(counts.values()) <= 1
 
 
 @pytest.mark.parametrize("torn", ["spool.jsonl", "spool.warc.gz"])
