@@ -12,6 +12,8 @@ import sqlite3
 from importlib import metadata
 from pathlib import Path
 
+from pipeline.engine.store import caches
+
 DATABASE_FILE = "prefect.db"
 """What Prefect calls it, in its home."""
 
@@ -49,8 +51,7 @@ def keep(home: Path) -> None:
 
 def _kept() -> Path:
     """Where the database of this version of Prefect is kept."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "gptmill" / f"prefect-{metadata.version('prefect')}.db"
+    return caches() / f"prefect-{metadata.version('prefect')}.db"
 
 
 def _aside(path: Path) -> Path:

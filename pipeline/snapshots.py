@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, identity
-from pipeline.engine.code import code_units
+from pipeline.engine.code import kept_units
 from pipeline.engine.hashes import RememberedHashes
 from pipeline.engine.keys import content_digest, fingerprint
 from pipeline.engine.stage import Stage
@@ -134,7 +134,7 @@ def _unstored(found: list[tuple[Path, dict[str, Any]]], hashes: RememberedHashes
     from pipeline.versions import unstored
 
     made_from = [
-        fingerprint(code_units(["pipeline.versions:unstored"])),
+        fingerprint(kept_units(["pipeline.versions:unstored"])),
         *(manifest["digest"] for _, manifest in found),
     ]
     folders = [folder for folder, _ in found]

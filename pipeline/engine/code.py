@@ -8,12 +8,18 @@ Python versions. What is only chosen at run time cannot be seen here and is name
 """
 
 import ast
+import contextlib
 import hashlib
+import json
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pipeline.engine.store import caches, read_object, write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_PARTY = ("flows", "model", "pipeline")
@@ -64,6 +70,33 @@ def code_units(entries: Iterable[str], root: Path = ROOT) -> dict[str, str]:
             units[unit] = digest
             todo += reached
     return dict(sorted(units.items()))
+
+
+def kept_units(entries: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """`code_units`, kept in the user's cache as long as no source file changes: to read them takes half a second."""
+    sources, asked = _sources(root, FIRST_PARTY), " ".join(entries)
+    place = hashlib.sha256(os.fsencode(root) + repr(FIRST_PARTY).encode()).hexdigest()[:UNIT_LENGTH]
+    file = caches() / f"code-{place}.json"
+    kept = read_object(file)
+    if kept.get("sources") != sources:
+        kept = {"sources": sources, "units": {}}
+    units: dict[str, dict[str, str]] = kept["units"]
+    if asked not in units:
+        units[asked] = code_units(asked.split(), root)
+        with contextlib.suppress(OSError):
+            write_atomically(file, json.dumps(kept))
+    return units[asked]
+
+
+@cache
+def _sources(root: Path, packages: tuple[str, ...]) -> str:
+    """A hash of all source files of these packages, and of the Python that parses them."""
+    digest = hashlib.sha256(sys.version.encode())
+    for package in packages:
+        for path in sorted((root / package).rglob("*.py")):
+            source = path.read_bytes()
+            digest.update(f"{path.relative_to(root)} {len(source)}\n".encode() + source)
+    return digest.hexdigest()
 
 
 @cache

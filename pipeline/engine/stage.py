@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
-from pipeline.engine.code import ROOT, UNIT_LENGTH, code_units
+from pipeline.engine.code import ROOT, UNIT_LENGTH, kept_units
 from pipeline.engine.keys import file_sha256
 
 UNICODE = "unicode"
@@ -60,7 +60,7 @@ def load_function(name: str) -> Callable[..., dict[str, Any]]:
 @cache
 def _code(stage: Stage) -> dict[str, str]:
     files = {file: file_sha256(ROOT / file)[:UNIT_LENGTH] for file in stage.files}
-    return {**code_units([stage.function, *stage.code_deps]), **files}
+    return {**kept_units([stage.function, *stage.code_deps]), **files}
 
 
 @cache

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from pipeline.engine import code
-from pipeline.engine.code import code_units
+from pipeline.engine.code import code_units, kept_units
 
 MAIN = '''
 """Docstring."""
@@ -49,6 +49,7 @@ FILES = {
 
 def forget():
     """Have all sources read again."""
+    code._sources.cache_clear()
     code._parse.cache_clear()
     code._unit.cache_clear()
 
@@ -188,3 +189,33 @@ def test_the_serialisation_is_the_same_on_every_python(versions):
     """Golden hashes: a Python that parses into other trees, or a change of ours, would re-run everyone's stages."""
     assert versions()["pipeline/main.py stage"] == "82f5c8e11636eb28"
     assert versions()["pipeline/helper.py Rule"] == "f943b51a7347d438"
+
+
+def test_kept_units_are_read_again_only_where_a_source_changed(versions, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    entry = "pipeline.main:stage"
+    units = versions()
+    assert kept_units([entry], tmp_path) == units
+    with monkeypatch.context() as patched:
+        patched.setattr(code, "code_units", lambda *_: pytest.fail("it was kept"))
+        assert kept_units([entry], tmp_path) == units
+    edited = versions(late={"text.upper()": "text.lower()"})
+    assert kept_units([entry], tmp_path) == edited != units
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"sources": 1}'])
+def test_a_damaged_file_of_kept_units_is_made_anew(versions, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    units = versions()
+    kept_units(["pipeline.main:stage"], tmp_path)
+    [kept] = (tmp_path / "caches" / "gptmill").iterdir()
+    kept.write_text(damage)
+    assert kept_units(["pipeline.main:stage"], tmp_path) == units
+    assert kept.stat().st_size > len(damage)
+
+
+def test_units_are_told_where_none_can_be_kept(versions, tmp_path, monkeypatch):
+    (tmp_path / "caches").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    units = versions()
+    assert kept_units(["pipeline.main:stage"], tmp_path) == units
