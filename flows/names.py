@@ -26,7 +26,8 @@ def find_run(store: Store, wanted: str | None, *stages: str) -> Run:
     if wanted in configs(store):
         return latest_run(store, wanted, *stages)
     known = runs(store)
-    matching = [run for run in known if wanted in run.names] or [run for run in known if run.id.startswith(wanted)]
+    matching = [run for run in known if wanted in (*run.names, run.id)]
+    matching = matching or [run for run in known if run.id.startswith(wanted)]
     if not matching:
         raise BadInput(_no_run(store, wanted))
     if len(matching) > 1:

@@ -47,6 +47,15 @@ def test_a_run_is_found_by_its_name_its_id_the_beginning_of_it_its_config_and_as
         find_run(little.store, "nothing")
 
 
+def test_a_whole_id_is_that_run_though_another_begins_with_it(changed):  # noqa: F811
+    little, first, _ = changed
+    log = little.store.root / "runs" / f"{first}.jsonl"
+    log.with_stem(f"{first}-again").write_bytes(log.read_bytes())
+    assert find_run(little.store, first).id == first
+    with pytest.raises(BadInput, match="is the beginning of several runs"):
+        find_run(little.store, first[:-1])
+
+
 def test_the_latest_run_is_that_of_the_latest_model_though_a_later_one_packed(changed):  # noqa: F811
     little, first, _ = changed
     promote_model(little, first)

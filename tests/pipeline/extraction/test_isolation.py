@@ -19,13 +19,13 @@ from pipeline.extraction.isolation import Limits, Lost, isolated
 from tests.pipeline.extraction.bad_items import items
 
 ROOT = Path(__file__).resolve().parents[3]
-LIMITS = Limits(memory_bytes=1 << 30, cpu_seconds=1)
+LIMITS = Limits(memory_bytes=1 << 29, cpu_seconds=1)
 DEADLY = {
     "segfault": ("crashed", "SIGSEGV"),
     "abort": ("crashed", "SIGABRT"),
     "exit": ("crashed", "exit code 3"),
-    "allocate": ("memory_limit", "more than 1073741824 bytes of memory"),
-    "allocate in steps": ("memory_limit", "more than 1073741824 bytes of memory"),
+    "allocate": ("memory_limit", "more than 536870912 bytes of memory"),
+    "allocate in steps": ("memory_limit", "more than 536870912 bytes of memory"),
     "spin": ("cpu_limit", "more than 1 s of processor time"),
 }
 
