@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
+import pipeline.engine.arrow  # noqa: F401  (whatever reads or writes tables is spared pandas)
+
 DOC_ID = pa.binary(16)
 
 DOCUMENTS = pa.schema(
