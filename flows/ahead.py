@@ -58,7 +58,7 @@ class Ahead:
                 return known[stage.name]
             pending = any(isinstance(value, Pending) for value in inputs.values())
             takes = any(isinstance(value, Artifact) and value.stage == artifact.stage for value in inputs.values())
-            if stage.kind == "map" and stage.name in self._wanted and takes and not pending:
+            if stage.kind == "map" and not stage.brief and stage.name in self._wanted and takes and not pending:
                 ready.append(self._mill.request(stage, section, config, inputs))
             return Pending(stage.name)
 

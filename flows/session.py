@@ -192,7 +192,7 @@ class Session:
                     self.display.note(str(error))
                     interrupt.stop()
             status, reasons = found.status, found.reasons
-            if status == "run" and stage.kind == "whole":
+            if stage.kind == "whole":
                 ahead.all(artifact)
         refuse_empty(artifact)
         seconds = time.perf_counter() - start

@@ -12,6 +12,7 @@ EXTRACT = Stage(
     parts=("pages",),
     tools=("resiliparse", "trafilatura", "lxml", "justext", "fastwarc", "pyarrow", UNICODE),
     extras=("source",),
+    long=True,
 )
 LANGUAGE = Stage(
     "language",
@@ -68,7 +69,7 @@ PACK = Stage(
     "map",
     parts=("documents", "tokens", "select", "deduplicate"),
     tools=("pyarrow",),
-    few=200,
+    brief=True,
 )
 PRETRAIN = Stage(
     "pretrain",

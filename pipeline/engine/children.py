@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
 import time
 
 PR_SET_PDEATHSIG = 1
@@ -18,15 +19,15 @@ def die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-_told = 0.0  # seconds
+_of_thread = threading.local()
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process, and of its children as far as they told of it."""
-    return time.process_time() + _told
+    """Processor time of this thread, and of its children as far as they told of it."""
+    told: float = getattr(_of_thread, "told", 0.0)
+    return time.thread_time() + told
 
 
 def add_cpu_seconds(seconds: float) -> None:
-    """Note what a child has told: the kernel counts it only once the child is gone."""
-    global _told
-    _told += seconds
+    """Note what a child has told this thread: the kernel counts it only once the child is gone."""
+    _of_thread.told = getattr(_of_thread, "told", 0.0) + seconds

@@ -101,7 +101,7 @@ def _map(
     for key in manifests:
         tell(key)
     progress(done, len(keys), "parts")
-    for task, manifest in workers.map(list(tasks.values()), stage.few):
+    for task, manifest in workers.map(list(tasks.values()), stage):
         manifests[task.key] = manifest
         tell(task.key)
         done, rows = done + 1, rows + manifest["rows"]

@@ -10,8 +10,9 @@ import secrets
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import starmap
@@ -23,8 +24,11 @@ from pipeline.config import BadInput, StageFailed
 from pipeline.engine import engines
 from pipeline.engine.children import cpu_seconds
 from pipeline.engine.engines import WorkersConfig
-from pipeline.engine.stage import load_function
+from pipeline.engine.stage import Stage, load_function
 from pipeline.engine.store import FORMAT, Store, describe_files, digest_of
+
+LITTLE_BYTES = 16 * 1024 * 1024
+"""So much input is done with before worker processes have started."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,17 @@ def run_shard(task: ShardTask) -> dict[str, Any]:
 
 
 class Workers:
-    """Whoever does the tasks, started when first needed."""
+    """Whoever does the tasks, started when first needed: processes, or threads of this one where there is little to do.
+
+    Threads do as well as processes where little Python runs, and are there at once.
+    """
 
     def __init__(self, jobs: int, config: WorkersConfig | None = None) -> None:
         self.jobs = max(1, jobs)
         self._config = config or WorkersConfig()
         self._executor: Executor | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._ahead = Counter[str]()  # bytes of input that threads were given ahead of their turn, by stage
         self._begun: dict[tuple[str, str], Future[dict[str, Any]]] = {}
 
     def __enter__(self) -> Self:
@@ -96,13 +105,15 @@ class Workers:
     ) -> None:
         executor, self._executor = self._executor, None
         if isinstance(executor, ProcessPoolExecutor):
-            executor.shutdown(wait=kind is None, cancel_futures=True)
-        elif executor is not None:
-            executor.shutdown(wait=kind is None)
-        if kind is not None:
-            # Nothing half-written is lost by it: what a task made appears by a rename or not at all.
+            executor.shutdown(wait=False, cancel_futures=True)
+            # All is done, or nothing half-written is lost by it: what a task made appears by a rename or not at all.
+            # Left to themselves, workers take half a second to end.
             for child in multiprocessing.active_children():
                 child.terminate()
+        elif executor is not None:
+            executor.shutdown(wait=kind is None)
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
     def start(self) -> None:
         """Have workers besides this process, unless it is the only one."""
@@ -111,33 +122,49 @@ class Workers:
 
     @property
     def started(self) -> bool:
-        """Whether there are workers besides this process by now."""
-        return self._executor is not None
+        """Whether anybody is there by now who could do a task meanwhile."""
+        return self._executor is not None or self._threads is not None
 
     def begin(self, task: ShardTask) -> None:
-        """Begin a task ahead of its turn, behind all that was begun before; the workers have been started."""
-        with contextlib.suppress(BrokenProcessPool):  # told by the stage whose turn it is
-            self._submit(task)
+        """Begin a task ahead of its turn, behind all that was begun before, unless nobody is there to do it."""
+        if self._executor is not None:
+            with contextlib.suppress(BrokenProcessPool):  # told by the stage whose turn it is
+                self._submit(task)
+        elif self._threads is not None and not self.has_begun(task.stage, task.key):
+            self._ahead[task.stage] += _input_bytes(task)
+            if self._ahead[task.stage] <= LITTLE_BYTES:
+                self._begun[task.stage, task.key] = self._threads.submit(run_shard, task)
 
     def has_begun(self, stage: str, key: str) -> bool:
         """Whether that task was begun ahead of its turn, which has not come yet."""
         return (stage, key) in self._begun
 
-    def map(self, tasks: Sequence[ShardTask], few: int = 1) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
-        """Do all tasks, in any order, and yield each with its manifest as it ends.
+    def map(self, tasks: Sequence[ShardTask], stage: Stage) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
+        """Do all tasks of a stage, in any order, and yield each with its manifest as it ends.
 
-        On this machine, one task or one job needs no other process than this, nor do a `few` tasks start any.
+        On this machine, one job needs no other process than this, nor does little work start any.
         """
-        alone = self.jobs == 1 or len(tasks) <= (1 if self.started else few)
-        if self._config.engine == "processes" and alone and not any(self.has_begun(t.stage, t.key) for t in tasks):
-            for task in tasks:
+        left = [task for task in tasks if not self.has_begun(task.stage, task.key)]
+        here = self._config.engine == "processes" and (stage.brief or self._is_little(left))
+        if here and self.jobs > 1 and self._threads is None:
+            self._threads = ThreadPoolExecutor(self.jobs)
+        if here and (self._threads is None or stage.long):
+            for task in left:
                 yield task, run_shard(task)
-            return
-        self.start()
+            left = []
         try:
-            waiting = {self._submit(task): task for task in tasks}
+            for task in left:
+                if here:
+                    assert self._threads is not None
+                    self._begun[task.stage, task.key] = self._threads.submit(run_shard, task)
+                else:
+                    self.start()
+                    self._submit(task)
+            waiting = {}
             for task in tasks:
-                del self._begun[task.stage, task.key]
+                future = self._begun.pop((task.stage, task.key), None)
+                if future is not None:
+                    waiting[future] = task
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
@@ -146,6 +173,12 @@ class Workers:
                 f"A worker was killed at {tasks[0].stage} or what follows it, perhaps for want of memory: "
                 "run again with fewer --jobs."
             ) from error
+
+    def _is_little(self, tasks: Sequence[ShardTask]) -> bool:
+        """Whether these tasks are no reason to start processes, or to have them share the work."""
+        if self.jobs == 1 or len(tasks) <= 1:
+            return True
+        return self._executor is None and sum(map(_input_bytes, tasks)) <= LITTLE_BYTES
 
     def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         """What a function gives for each of these arguments, in order; several processes of this machine share them."""
@@ -180,3 +213,9 @@ class Workers:
             return self._executor.submit(function, *arguments)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _input_bytes(task: ShardTask) -> int:
+    """Bytes of the files in the folders that a task is given."""
+    folders = [value for value in task.arguments.values() if isinstance(value, Path) and value.is_dir()]
+    return sum(file.stat().st_size for folder in folders for file in folder.iterdir())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.engine import code
+from pipeline.engine import code, executor
 from pipeline.engine.execute import execute
 from pipeline.engine.executor import Workers
 from pipeline.engine.keys import content_digest, file_sha256
@@ -18,6 +18,12 @@ JOIN = Stage("join", "tests.pipeline.engine.toy:join", "whole", parts=("texts",)
 @pytest.fixture(autouse=True)
 def _tests_are_first_party(monkeypatch):
     monkeypatch.setattr(code, "FIRST_PARTY", (*code.FIRST_PARTY, "tests"))
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Have the smallest work done by processes."""
+    monkeypatch.setattr(executor, "LITTLE_BYTES", -1)
 
 
 @pytest.fixture

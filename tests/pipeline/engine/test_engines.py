@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.config import BadInput
+from pipeline.engine import executor
 from pipeline.engine.engines import WorkersConfig, start
 from pipeline.engine.execute import execute
 from pipeline.engine.executor import Workers
@@ -22,7 +23,13 @@ def digest_on(config, folder):
 
 @pytest.fixture
 def expected(tmp_path):
-    return digest_on(WorkersConfig(), tmp_path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(executor, "LITTLE_BYTES", -1)
+        return digest_on(WorkersConfig(), tmp_path / "processes")
+
+
+def test_threads_give_the_same_digests(expected, tmp_path):
+    assert digest_on(WorkersConfig(), tmp_path) == expected
 
 
 def test_a_dask_cluster_gives_the_same_digests(expected, tmp_path):

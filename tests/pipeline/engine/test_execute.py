@@ -150,6 +150,7 @@ def test_a_part_that_fails_names_itself_and_keeps_what_was_done(bench):
     assert bench.calls() == ["upper bad"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_killed_worker_is_one_sentence_and_loses_only_its_part(bench):
     with pytest.raises(StageFailed, match="A worker was killed at upper"):
         bench.upper("one", "two", "bad", jobs=2, fail="die bad")

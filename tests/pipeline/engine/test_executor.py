@@ -1,0 +1,96 @@
+"""Who does the tasks: threads of this process while there is little to do, processes for more."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from pipeline.engine import engines, executor
+from pipeline.engine.execute import begin_part, execute
+from pipeline.engine.executor import LITTLE_BYTES, Workers, run_shard
+from pipeline.engine.resolve import shard_keys
+from tests.pipeline.engine.conftest import UPPER
+
+TEXTS = ("one", "two", "three", "four")
+
+
+DONE_BY = {}
+
+
+def run(task):
+    """As `run_shard`, noting the thread."""
+    DONE_BY[task.part] = threading.current_thread()
+    return run_shard(task)
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """By part, the thread of this process that did it."""
+    monkeypatch.setattr(executor, "run_shard", run)
+    DONE_BY.clear()
+    return DONE_BY
+
+
+@pytest.fixture
+def _no_processes(monkeypatch):
+    monkeypatch.setattr(engines, "start", lambda *_: pytest.fail("processes were started"))
+
+
+def do(bench, workers, stage=UPPER, texts=TEXTS):
+    """The artifact of a map stage."""
+    request = bench.request(stage, {"documents": bench.documents(*texts)})
+    return execute(bench.store, request, workers, lambda *_: None)[0]
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_little_work_is_shared_by_threads(bench, ran):
+    with Workers(2) as workers:
+        assert do(bench, workers).manifest["rows"] == len(TEXTS)
+    assert set(ran) == set(range(len(TEXTS)))
+    assert threading.main_thread() not in ran.values()
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_one_job_needs_no_thread(bench, ran):
+    with Workers(1) as workers:
+        do(bench, workers)
+    assert set(ran.values()) == {threading.main_thread()}
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_what_may_take_long_is_done_where_it_can_be_interrupted(bench, ran):
+    with Workers(2) as workers:
+        do(bench, workers, replace(UPPER, long=True))
+    assert set(ran.values()) == {threading.main_thread()}
+
+
+@pytest.mark.usefixtures("processes", "_no_processes")
+def test_brief_parts_need_no_processes_however_many(bench, ran):
+    with Workers(2) as workers:
+        do(bench, workers, replace(UPPER, brief=True))
+    assert set(ran) == set(range(len(TEXTS)))
+
+
+def test_more_work_is_for_processes(bench, ran):
+    (bench.folder / "documents" / "one").mkdir(parents=True)
+    with (bench.folder / "documents" / "one" / "more.txt").open("wb") as file:
+        file.truncate(LITTLE_BYTES)
+    with Workers(2) as workers:
+        assert do(bench, workers).manifest["rows"] == len(TEXTS)
+    assert not ran
+
+
+def test_threads_begin_parts_ahead_as_long_as_it_is_little(bench, ran):
+    (bench.folder / "documents" / "two").mkdir(parents=True)
+    with (bench.folder / "documents" / "two" / "more.txt").open("wb") as file:
+        file.truncate(LITTLE_BYTES)
+    with Workers(2) as workers:
+        do(bench, workers, texts=("zero", "and"))
+        ran.clear()
+        for index, text in enumerate(TEXTS):
+            request = bench.request(UPPER, {"documents": bench.documents(text)})
+            begin_part(bench.store, request, workers, index)
+            assert workers.has_begun("upper", *shard_keys(request)) == (text == "one")
+        do(bench, workers)
+    assert set(ran) == {0}
+    assert bench.calls().count("upper one") == 1
