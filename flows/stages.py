@@ -12,7 +12,6 @@ EXTRACT = Stage(
     parts=("pages",),
     tools=("resiliparse", "trafilatura", "lxml", "justext", "fastwarc", "pyarrow", UNICODE),
     extras=("source",),
-    long=True,
 )
 LANGUAGE = Stage(
     "language",

@@ -10,7 +10,6 @@ case, spacing and punctuation make no difference.
 import json
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from unicodedata import normalize
@@ -22,6 +21,7 @@ from pydantic import Field
 
 from pipeline.config import BadInput, Config
 from pipeline.documents import DOC_ID, read_table, write_table
+from pipeline.kept import kept
 from pipeline.shingles import ALONE, CLASSES
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _worst_hits(column: pa.ChunkedArray, sets: list[IndexedSet]) -> list[Hits]:
     return hits
 
 
-@lru_cache(maxsize=KEPT_SETS)
+@kept(KEPT_SETS)
 def _indexed(path: Path, content: str, config: ContaminationConfig) -> IndexedSet:
     """The evaluation set at `path`, kept for the next part: to index it takes longer than to look through a part."""
     from pipeline.passage_kernels import PassageIndex

@@ -29,7 +29,7 @@ def _fill(slots, keys):  # type: ignore[no-untyped-def]
         slots[_find(slots, keys, keys[number])] = number
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _overlaps(grams, ends, slots, keys, starts, passages, sizes, shares, worst):  # type: ignore[no-untyped-def]
     seen = np.full(len(keys), -1)  # the row in which each n-gram was met last: repeats count once
     found = np.zeros(len(sizes), np.int64)

@@ -11,7 +11,6 @@ import binascii
 import json
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,6 +20,7 @@ import pyarrow as pa
 
 from pipeline.config import BadInput
 from pipeline.documents import DOC_ID, read_table
+from pipeline.kept import kept
 from pipeline.vocabulary import END_OF_TEXT as END_OF_TEXT  # part of this format too
 
 Split = Literal["train", "val"]
@@ -217,13 +217,13 @@ def load_encoding(folder: Path) -> Encoding:
     )
 
 
-@lru_cache(maxsize=1)
+@kept(1)
 def kept_encoding(folder: Path) -> Encoding:
     """`load_encoding` of a published tokenizer, kept for the next part: loading takes as long as a megabyte of text."""
     return load_encoding(folder)
 
 
-@lru_cache(maxsize=1)
+@kept(1)
 def kept_token_bytes(folder: Path) -> npt.NDArray[np.int64]:
     """`token_bytes` of a published tokenizer, kept for the next part."""
     return token_bytes(kept_encoding(folder))

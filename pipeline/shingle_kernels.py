@@ -199,7 +199,7 @@ def _minimise(grams, count, a, b, mixed, signature):  # type: ignore[no-untyped-
             signature[k] = least
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _scan_batch(data, offsets, classes, lower, plain, normalised, ends):  # type: ignore[no-untyped-def]
     hashes = np.empty(word_room(_longest(offsets)), np.uint64)
     at = 0
@@ -208,7 +208,7 @@ def _scan_batch(data, offsets, classes, lower, plain, normalised, ends):  # type
         ends[row + 1] = at
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _longest(offsets):  # type: ignore[no-untyped-def]
     longest = 0
     for row in range(len(offsets) - 1):
@@ -216,7 +216,7 @@ def _longest(offsets):  # type: ignore[no-untyped-def]
     return longest
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _sign_batch(data, offsets, classes, lower, plain, n, a, b, normalised, ends, counts, signatures):  # type: ignore[no-untyped-def]
     longest = _longest(offsets)
     hashes = np.empty(word_room(longest), np.uint64)
@@ -230,7 +230,7 @@ def _sign_batch(data, offsets, classes, lower, plain, n, a, b, normalised, ends,
         _minimise(grams, counts[row], a, b, mixed, signatures[row])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _hash_words_batch(data, offsets, classes, lower, plain, hashes, ends):  # type: ignore[no-untyped-def]
     normalised = np.empty(text_room(_longest(offsets)), np.uint8)
     for row in range(len(offsets) - 1):
@@ -239,7 +239,7 @@ def _hash_words_batch(data, offsets, classes, lower, plain, hashes, ends):  # ty
         ends[row + 1] = at + count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _ngrams_batch(hashes, word_ends, n, grams, ends):  # type: ignore[no-untyped-def]
     for row in range(len(word_ends) - 1):
         words = hashes[word_ends[row] : word_ends[row + 1]]

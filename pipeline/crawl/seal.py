@@ -77,7 +77,7 @@ MAX_WARNINGS = 20
 
 SHARES = 8
 SHARE_BYTES = 8 * 1024 * 1024
-"""A part begins at each eighth of the payload, or at each of fewer shares, so that none is smaller than this."""
+"""A part ends once it has an eighth of the payload, or one of fewer shares where eighths were smaller than this."""
 
 _BATCH_ROWS = 50_000
 _BATCH_LINK_BYTES = 32 * 1024 * 1024
@@ -192,10 +192,7 @@ class _Parts:
         self._out = out
         self._name = name
         self._segment_bytes = segment_bytes
-        self._payload = payload
-        self._shares = max(1, min(SHARES, payload // SHARE_BYTES))
-        self._share = 0
-        self._before = 0
+        self._share_bytes = payload / max(1, min(SHARES, payload // SHARE_BYTES))
         self._parts = 0
         self._part_bytes = 0
         self._file: Any = None
@@ -205,12 +202,10 @@ class _Parts:
         """Copy a record; returns its place."""
         if row["outcome"] == REVISIT:
             return {"part": None} | self._add_revisit(record, row)
-        share, length = self._before * self._shares // self._payload, row["payload_length"]
-        if self._file is None or share > self._share or self._part_bytes + length > self._segment_bytes:
+        length, full = row["payload_length"], self._part_bytes >= self._share_bytes
+        if self._file is None or full or self._part_bytes + length > self._segment_bytes:
             self._next(row["fetched_at"] or UNKNOWN_DATE)
-        self._share = share
         self._part_bytes += length
-        self._before += length
         return {"part": self._parts - 1} | _append(self._file, record)
 
     def close(self) -> int:

@@ -1,6 +1,7 @@
 """Importing this keeps pyarrow from importing pandas, which takes 0.13 s in every process where it is installed.
 
-pyarrow looks for it once, at the first array; what converts to pandas looks again.
+pyarrow looks for it once, at the first array. What converts tables from pandas or to it looks again; an array of a
+Series takes that for a list of values from then on. Nothing here has any.
 """
 
 import sys

@@ -83,20 +83,24 @@ def kept_units(entries: Iterable[str], root: Path = ROOT) -> dict[str, str]:
     units: dict[str, dict[str, str]] = kept["units"]
     if asked not in units:
         units[asked] = code_units(asked.split(), root)
-        with contextlib.suppress(OSError):
-            write_atomically(file, json.dumps(kept))
+        if _hash_of_sources(root, FIRST_PARTY) == sources:  # some were parsed long after they were hashed
+            with contextlib.suppress(OSError):
+                write_atomically(file, json.dumps(kept))
     return units[asked]
 
 
-@cache
-def _sources(root: Path, packages: tuple[str, ...]) -> str:
+def _hash_of_sources(root: Path, packages: tuple[str, ...]) -> str:
     """A hash of all source files of these packages, and of the Python that parses them."""
     digest = hashlib.sha256(sys.version.encode())
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
-            source = path.read_bytes()
-            digest.update(f"{path.relative_to(root)} {len(source)}\n".encode() + source)
+            if path.is_file():  # an editor's lock is a link to nowhere
+                source = path.read_bytes()
+                digest.update(f"{path.relative_to(root)} {len(source)}\n".encode() + source)
     return digest.hexdigest()
+
+
+_sources = cache(_hash_of_sources)
 
 
 @cache

@@ -5,6 +5,8 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import BadInput, StageFailed, StageStopped
@@ -69,8 +71,8 @@ def begin_part(store: Store, request: Request, workers: Workers, index: int) -> 
     """
     stage, [key] = request.stage, shard_keys(request)
     if store.sound_shard(stage.name, key) is None:
-        work = store.work_folder(AHEAD, key)
-        workers.begin(ShardTask(stage.name, key, index, stage.function, _arguments(request, 0), store.root, work))
+        task = _task(store, request, 0, key, store.work_folder(AHEAD, key))
+        workers.begin(replace(task, part=index))
 
 
 def _map(
@@ -87,8 +89,7 @@ def _map(
         if sound is not None:
             manifests[key] = sound
         elif key not in tasks:
-            arguments = _arguments(request, i)
-            tasks[key] = ShardTask(stage.name, key, i, stage.function, arguments, store.root, work, replace=force)
+            tasks[key] = replace(_task(store, request, i, key, work), replace=force)
     done, rows = len(keys) - len(tasks), 0
     places: dict[str, list[int]] = {}
     for i, key in enumerate(keys):
@@ -101,7 +102,7 @@ def _map(
     for key in manifests:
         tell(key)
     progress(done, len(keys), "parts")
-    for task, manifest in workers.map(list(tasks.values()), stage):
+    for task, manifest in workers.map(list(tasks.values()), brief=stage.brief):
         manifests[task.key] = manifest
         tell(task.key)
         done, rows = done + 1, rows + manifest["rows"]
@@ -122,6 +123,14 @@ def _map(
         "rows": sum(manifests[key]["rows"] for key in keys),
         "run": {"parts_made": len(made), **merge_stats(made)},
     }
+
+
+def _task(store: Store, request: Request, index: int, key: str, work: Path) -> ShardTask:
+    """What is to be done for one part of a map stage."""
+    stage, arguments = request.stage, _arguments(request, index)
+    folders = [arguments[name] for name in stage.parts if name in arguments]
+    size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+    return ShardTask(stage.name, key, index, stage.function, arguments, store.root, work, input_bytes=size)
 
 
 def _part(store: Store, request: Request, index: int, key: str, manifest: dict[str, Any]) -> Part:

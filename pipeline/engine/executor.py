@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.config import BadInput, StageFailed
-from pipeline.engine import engines
+from pipeline.engine import children, engines
 from pipeline.engine.children import cpu_seconds
 from pipeline.engine.engines import WorkersConfig
-from pipeline.engine.stage import Stage, load_function
+from pipeline.engine.stage import load_function
 from pipeline.engine.store import FORMAT, Store, describe_files, digest_of
 
 LITTLE_BYTES = 16 * 1024 * 1024
@@ -33,7 +33,10 @@ LITTLE_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One part of one map stage: what to call, with what, where to work, and under which key the result lies."""
+    """One part of one map stage: what to call, with what, where to work, and under which key the result lies.
+
+    `input_bytes` are those of the files that the part is made from, as they are stored.
+    """
 
     stage: str
     key: str
@@ -43,6 +46,7 @@ class ShardTask:
     store: Path
     work: Path
     replace: bool = False
+    input_bytes: int = 0
 
 
 def run_shard(task: ShardTask) -> dict[str, Any]:
@@ -113,7 +117,9 @@ class Workers:
         elif executor is not None:
             executor.shutdown(wait=kind is None)
         if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            with children.all_dismissed():
+                self._threads.shutdown()
 
     def start(self) -> None:
         """Have workers besides this process, unless it is the only one."""
@@ -131,40 +137,38 @@ class Workers:
             with contextlib.suppress(BrokenProcessPool):  # told by the stage whose turn it is
                 self._submit(task)
         elif self._threads is not None and not self.has_begun(task.stage, task.key):
-            self._ahead[task.stage] += _input_bytes(task)
-            if self._ahead[task.stage] <= LITTLE_BYTES:
+            total = self._ahead[task.stage] + task.input_bytes
+            if total <= LITTLE_BYTES:
+                self._ahead[task.stage] = total
                 self._begun[task.stage, task.key] = self._threads.submit(run_shard, task)
 
     def has_begun(self, stage: str, key: str) -> bool:
         """Whether that task was begun ahead of its turn, which has not come yet."""
         return (stage, key) in self._begun
 
-    def map(self, tasks: Sequence[ShardTask], stage: Stage) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
+    def map(self, tasks: Sequence[ShardTask], *, brief: bool = False) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
         """Do all tasks of a stage, in any order, and yield each with its manifest as it ends.
 
-        On this machine, one job needs no other process than this, nor does little work start any.
+        On this machine, little work starts no processes, nor do any number of `brief` tasks. One part alone is made on
+        the main thread: it may be large, and nothing can interrupt another thread.
         """
         left = [task for task in tasks if not self.has_begun(task.stage, task.key)]
-        here = self._config.engine == "processes" and (stage.brief or self._is_little(left))
+        little = self._executor is None and sum(task.input_bytes for task in left) <= LITTLE_BYTES
+        here = self._config.engine == "processes" and (self.jobs == 1 or len(left) <= 1 or little or brief)
         if here and self.jobs > 1 and self._threads is None:
             self._threads = ThreadPoolExecutor(self.jobs)
-        if here and (self._threads is None or stage.long):
+        if here and (self._threads is None or len(left) == 1):
             for task in left:
                 yield task, run_shard(task)
-            left = []
+        elif here and self._threads is not None:
+            self._begun |= {(task.stage, task.key): self._threads.submit(run_shard, task) for task in left}
         try:
-            for task in left:
-                if here:
-                    assert self._threads is not None
-                    self._begun[task.stage, task.key] = self._threads.submit(run_shard, task)
-                else:
-                    self.start()
+            if not here:
+                self.start()
+                for task in left:
                     self._submit(task)
-            waiting = {}
-            for task in tasks:
-                future = self._begun.pop((task.stage, task.key), None)
-                if future is not None:
-                    waiting[future] = task
+            begun = ((self._begun.pop((task.stage, task.key), None), task) for task in tasks)
+            waiting = {future: task for future, task in begun if future is not None}
             while waiting:
                 for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     yield waiting.pop(future), future.result()
@@ -173,12 +177,6 @@ class Workers:
                 f"A worker was killed at {tasks[0].stage} or what follows it, perhaps for want of memory: "
                 "run again with fewer --jobs."
             ) from error
-
-    def _is_little(self, tasks: Sequence[ShardTask]) -> bool:
-        """Whether these tasks are no reason to start processes, or to have them share the work."""
-        if self.jobs == 1 or len(tasks) <= 1:
-            return True
-        return self._executor is None and sum(map(_input_bytes, tasks)) <= LITTLE_BYTES
 
     def each(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         """What a function gives for each of these arguments, in order; several processes of this machine share them."""
@@ -213,9 +211,3 @@ class Workers:
             return self._executor.submit(function, *arguments)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _input_bytes(task: ShardTask) -> int:
-    """Bytes of the files in the folders that a task is given."""
-    folders = [value for value in task.arguments.values() if isinstance(value, Path) and value.is_dir()]
-    return sum(file.stat().st_size for folder in folders for file in folder.iterdir())

@@ -23,8 +23,8 @@ class Stage:
     partitioned like the documents (a map stage gets one folder of each, a whole stage all folders in order).
     code_deps: what is chosen at run time and so not seen in the source. tools: distributions that shape the bytes.
     files: data files of ours that it reads, from the root. extras: further keyword arguments it wants: `work`,
-    `progress`, `source`, `manifests`. long: a part may take so long that no thread is to do it, which nothing could
-    stop midway. brief: a part takes milliseconds, mostly the system's, so that threads do as well as any workers.
+    `progress`, `source`, `manifests`. brief: a part takes milliseconds, mostly the system's, so that threads do as
+    well as any workers.
     """
 
     name: str
@@ -36,7 +36,6 @@ class Stage:
     files: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     retries: int = 0
-    long: bool = False
     brief: bool = False
 
     def load(self) -> Callable[..., dict[str, Any]]:

@@ -291,8 +291,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def caches() -> Path:
-    """The folder in the user's cache for what is made once on a machine, which need not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptmill"
+    """The folder in the user's cache for what is made once on a machine; it need not exist, nor be possible to make."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptmill"
+    except RuntimeError:  # nobody's home
+        return Path(os.devnull) / "gptmill"
 
 
 def flush(path: Path) -> None:

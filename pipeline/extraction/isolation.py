@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.config import StageFailed
-from pipeline.engine.children import add_cpu_seconds, die_with
+from pipeline.engine.children import add_cpu_seconds, die_with, is_dismissed, register
 
 Place = Any
 """Where an item is: JSON that tells the function where to go on, and us what was lost."""
@@ -71,7 +71,8 @@ class Lost:
 def isolated(function: Function, arguments: dict[str, Any], limits: Limits) -> Iterator[Any]:
     """Results of all items in order, `Lost` for those that killed their child; see `Function` for what is called.
 
-    Raises StageFailed where no child can be started, the function itself raises, or a child dies between items.
+    Raises StageFailed where no child can be started, the function itself raises, a child dies between items, or all
+    were dismissed.
     """
     job = {"function": [function.__module__, function.__qualname__], "arguments": arguments, "limits": asdict(limits)}
     start: Place = None
@@ -97,6 +98,8 @@ def isolated(function: Function, arguments: dict[str, Any], limits: Limits) -> I
         finally:
             if not ended:
                 child.end()
+        if is_dismissed(child.process):
+            raise StageFailed("The process that works on items apart was ended, since the run is.")
         code = child.process.returncode
         inside = begun > 0 and not answered
         cause = _cause(code, limits) if inside else None
@@ -131,6 +134,7 @@ class _Child:
             )
         except OSError as problem:
             raise StageFailed(f"No process could be started to work on items apart: {problem}.") from problem
+        register(self.process)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         assert self.process.stderr is not None

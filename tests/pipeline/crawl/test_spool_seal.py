@@ -73,9 +73,18 @@ def test_a_small_snapshot_has_parts_for_several_workers(
             spool.add(row | {"payload_length": len(text)}, conversion_record(row["url"], 1000, text))
         (tmp_path / "out").mkdir()
         assert seal(spool, tmp_path / "out", "s", segment_bytes=100 * SHARE)["parts"] == parts
-    counts = Counter(row["part"] for row in read_table(tmp_path / "out" / INDEX).to_pylist())
-    assert len(counts) == parts
-    assert max(counts.values()) - min(counts.values()) <= 1
+    pages = list(Counter(row["part"] for row in read_table(tmp_path / "out" / INDEX).to_pylist()).values())
+    assert len(pages) == parts
+    assert max(pages) - min(pages) <= parts
+
+
+def test_large_parts_are_cut_by_their_bytes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.crawl.seal.SHARE_BYTES", 100)
+    with fill(tmp_path / "work", list(range(10, 100))) as spool:
+        (tmp_path / "out").mkdir()
+        seal(spool, tmp_path / "out", "s", segment_bytes=1500)
+    pages = list(Counter(row["part"] for row in read_table(tmp_path / "out" / INDEX).to_pylist()).values())
+    assert pages == [9] * 10
 
 
 @pytest.mark.parametrize("torn", ["spool.jsonl", "spool.warc.gz"])

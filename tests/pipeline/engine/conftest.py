@@ -12,6 +12,7 @@ from pipeline.engine.store import Artifact, Part, Store
 from tests.pipeline.engine.toy import ToyConfig
 
 UPPER = Stage("upper", "tests.pipeline.engine.toy:upper", "map", parts=("documents",))
+ASLEEP = Stage("asleep", "tests.pipeline.engine.toy:asleep", "map", parts=("documents",))
 JOIN = Stage("join", "tests.pipeline.engine.toy:join", "whole", parts=("texts",))
 
 

@@ -1,6 +1,7 @@
 """Code versions: they see what shapes bytes, and nothing else."""
 
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +204,28 @@ def test_kept_units_are_read_again_only_where_a_source_changed(versions, tmp_pat
     assert kept_units([entry], tmp_path) == edited != units
 
 
+def test_units_of_sources_that_changed_meanwhile_are_not_kept(versions, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    unedited = versions()
+    code._sources(tmp_path, code.FIRST_PARTY)
+    late = tmp_path / "pipeline" / "late.py"
+    source = late.read_text()
+    late.write_text(source.replace("upper", "lower"))
+    code._parse.cache_clear()
+    code._unit.cache_clear()
+    assert kept_units(["pipeline.main:stage"], tmp_path) != unedited
+    late.write_text(source)
+    forget()
+    assert kept_units(["pipeline.main:stage"], tmp_path) == unedited
+
+
+def test_an_editors_lock_is_no_source(versions, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    units = versions()
+    (tmp_path / "pipeline" / ".#late.py").symlink_to("somebody@somewhere.1234")
+    assert kept_units(["pipeline.main:stage"], tmp_path) == units
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"sources": 1}'])
 def test_a_damaged_file_of_kept_units_is_made_anew(versions, tmp_path, monkeypatch, damage):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
@@ -214,8 +237,14 @@ def test_a_damaged_file_of_kept_units_is_made_anew(versions, tmp_path, monkeypat
     assert kept.stat().st_size > len(damage)
 
 
-def test_units_are_told_where_none_can_be_kept(versions, tmp_path, monkeypatch):
-    (tmp_path / "caches").write_text("no folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+def nobodys_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("home", [Path("/dev/null").home, nobodys_home])
+def test_units_are_told_where_none_can_be_kept(versions, tmp_path, monkeypatch, home):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setattr(Path, "home", home)
     units = versions()
     assert kept_units(["pipeline.main:stage"], tmp_path) == units

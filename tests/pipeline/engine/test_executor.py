@@ -1,6 +1,9 @@
 """Who does the tasks: threads of this process while there is little to do, processes for more."""
 
+import os
+import signal
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,7 +12,7 @@ from pipeline.engine import engines, executor
 from pipeline.engine.execute import begin_part, execute
 from pipeline.engine.executor import LITTLE_BYTES, Workers, run_shard
 from pipeline.engine.resolve import shard_keys
-from tests.pipeline.engine.conftest import UPPER
+from tests.pipeline.engine.conftest import ASLEEP, UPPER
 
 TEXTS = ("one", "two", "three", "four")
 
@@ -57,11 +60,25 @@ def test_one_job_needs_no_thread(bench, ran):
     assert set(ran.values()) == {threading.main_thread()}
 
 
-@pytest.mark.usefixtures("_no_processes")
-def test_what_may_take_long_is_done_where_it_can_be_interrupted(bench, ran):
+@pytest.mark.usefixtures("processes", "_no_processes")
+def test_one_part_alone_is_made_where_it_can_be_interrupted(bench, ran):
     with Workers(2) as workers:
-        do(bench, workers, replace(UPPER, long=True))
+        do(bench, workers, texts=("one",))
     assert set(ran.values()) == {threading.main_thread()}
+
+
+def test_threads_that_wait_for_children_end_with_the_run(bench):
+    def interrupt():
+        while not bench.trace.exists() or len(bench.trace.read_text().splitlines()) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Workers(2) as workers:  # noqa: PT012
+        threading.Thread(target=interrupt).start()
+        do(bench, workers, ASLEEP)
+    assert time.monotonic() - begun < 30
+    assert len(bench.calls()) == 2
 
 
 @pytest.mark.usefixtures("processes", "_no_processes")
@@ -90,7 +107,7 @@ def test_threads_begin_parts_ahead_as_long_as_it_is_little(bench, ran):
         for index, text in enumerate(TEXTS):
             request = bench.request(UPPER, {"documents": bench.documents(text)})
             begin_part(bench.store, request, workers, index)
-            assert workers.has_begun("upper", *shard_keys(request)) == (text == "one")
+            assert workers.has_begun("upper", *shard_keys(request)) == (text != "two")
         do(bench, workers)
-    assert set(ran) == {0}
-    assert bench.calls().count("upper one") == 1
+    assert set(ran) == set(range(len(TEXTS)))
+    assert bench.calls() == sorted(f"upper {text}" for text in ("zero", "and", *TEXTS))

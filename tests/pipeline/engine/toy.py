@@ -5,8 +5,11 @@ import time
 from pathlib import Path
 
 from pipeline.config import BadInput, Config, execution
+from pipeline.extraction.isolation import Limits, isolated
+from tests.pipeline.extraction.bad_items import items
 
 OFFSET = 0
+LIMITS = Limits(memory_bytes=1 << 30, cpu_seconds=60)
 
 
 class ToyConfig(Config):
@@ -34,6 +37,12 @@ def upper(*, out: Path, config: ToyConfig, documents: Path) -> dict:
         os._exit(9)
     (out / "upper.txt").write_text(text.upper() + config.suffix)
     return {"rows": 1, "letters": len(text), "by": {text[:1]: 1}}
+
+
+def asleep(*, out: Path, config: ToyConfig, documents: Path) -> dict:  # noqa: ARG001
+    """A map stage that waits for a minute for a child."""
+    _trace(config, f"asleep {(documents / 'text.txt').read_text()}")
+    return {"rows": len(list(isolated(items, {"names": ["sleep"]}, LIMITS)))}
 
 
 def join(*, out: Path, config: ToyConfig, texts: list[Path]) -> dict:
