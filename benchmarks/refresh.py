@@ -76,7 +76,7 @@ RUNS = ("all", "changed", "unchanged", "cached", "served")
 def main() -> None:
     """Make the snapshots, run after each, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pages", type=int, default=50_000, metavar="N", help="pages (default 50,000)")
+    parser.add_argument("--pages", type=int, default=300_000, metavar="N", help="pages (default 300,000)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="worker processes")
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object on the last line")
     options = parser.parse_args()

@@ -5,7 +5,7 @@
 PYTHON is the interpreter of an environment of its own: `pip install datatrove spacy "xxhash<4" trafilatura
 lxml_html_clean fasttext-numpy2-wheel warcio faust-cchardet python-magic fasteners tokenizers orjson aiohttp`.
 PAGES are folders of HTML (default: those of ../shared/data), repeated with small edits up to N MiB of HTML: by default
-so many that starting, which takes the mill some 11 s of processor time whatever the size, is a small part. datatrove
+so many that starting, which takes the mill some 9 s of processor time whatever the size, is a small part. datatrove
 does what its FineWeb example does (`datatrove_mill.py`); the mill does the same work with either extractor. Memory is
 that of the whole process tree, shared pages counted once; so is processor time, which tells more where others use the
 machine too. --memory instead compares the mill's peak at 50 and 800 MB.
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=Path, help="folders of HTML files")
     parser.add_argument("--datatrove-python", default="", metavar="PYTHON", help="a Python that has datatrove")
-    parser.add_argument("--mib", type=int, default=400, metavar="N", help="MiB of HTML (default 400)")
+    parser.add_argument("--mib", type=int, default=800, metavar="N", help="MiB of HTML (default 800)")
     parser.add_argument("--memory", action="store_true", help="peak memory of the mill by size of input, no datatrove")
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object on the last line")
     options = parser.parse_args()

@@ -27,6 +27,9 @@ from pipeline.engine.engines import WorkersConfig
 from pipeline.engine.stage import load_function
 from pipeline.engine.store import FORMAT, Store, describe_files, digest_of
 
+PATIENCE_SECONDS = 1.0
+"""How long an interrupted run waits for its threads, one of which may be compiling kernels."""
+
 LITTLE_BYTES = 16 * 1024 * 1024
 """So much input is done with before worker processes have started."""
 
@@ -98,6 +101,7 @@ class Workers:
         self._config = config or WorkersConfig()
         self._executor: Executor | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._in_threads: list[Future[dict[str, Any]]] = []
         self._ahead = Counter[str]()  # bytes of input that threads were given ahead of their turn, by stage
         self._begun: dict[tuple[str, str], Future[dict[str, Any]]] = {}
 
@@ -119,7 +123,8 @@ class Workers:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             with children.all_dismissed():
-                self._threads.shutdown()
+                running = [future for future in self._in_threads if not future.done()]
+                wait(running, PATIENCE_SECONDS if kind is KeyboardInterrupt else None)
 
     def start(self) -> None:
         """Have workers besides this process, unless it is the only one."""
@@ -140,7 +145,7 @@ class Workers:
             total = self._ahead[task.stage] + task.input_bytes
             if total <= LITTLE_BYTES:
                 self._ahead[task.stage] = total
-                self._begun[task.stage, task.key] = self._threads.submit(run_shard, task)
+                self._do_in_thread(task)
 
     def has_begun(self, stage: str, key: str) -> bool:
         """Whether that task was begun ahead of its turn, which has not come yet."""
@@ -157,13 +162,14 @@ class Workers:
         here = self._config.engine == "processes" and (self.jobs == 1 or len(left) <= 1 or little or brief)
         if here and self.jobs > 1 and self._threads is None:
             self._threads = ThreadPoolExecutor(self.jobs)
-        if here and (self._threads is None or len(left) == 1):
-            for task in left:
-                yield task, run_shard(task)
-        elif here and self._threads is not None:
-            self._begun |= {(task.stage, task.key): self._threads.submit(run_shard, task) for task in left}
         try:
-            if not here:
+            if here and (self._threads is None or len(left) == 1):
+                for task in left:
+                    yield task, run_shard(task)
+            elif here:
+                for task in left:
+                    self._do_in_thread(task)
+            else:
                 self.start()
                 for task in left:
                     self._submit(task)
@@ -196,6 +202,11 @@ class Workers:
             raise StageFailed(
                 "A worker was killed, perhaps for want of memory: run again with fewer --jobs."
             ) from error
+
+    def _do_in_thread(self, task: ShardTask) -> None:
+        assert self._threads is not None
+        future = self._begun[task.stage, task.key] = self._threads.submit(run_shard, task)
+        self._in_threads.append(future)
 
     def _submit(self, task: ShardTask) -> Future[dict[str, Any]]:
         """The future of a task, which is begun unless it was before."""

@@ -1,6 +1,5 @@
 """Who does the tasks: threads of this process while there is little to do, processes for more."""
 
-import os
 import signal
 import threading
 import time
@@ -39,9 +38,9 @@ def _no_processes(monkeypatch):
     monkeypatch.setattr(engines, "start", lambda *_: pytest.fail("processes were started"))
 
 
-def do(bench, workers, stage=UPPER, texts=TEXTS):
+def do(bench, workers, stage=UPPER, texts=TEXTS, **config):
     """The artifact of a map stage."""
-    request = bench.request(stage, {"documents": bench.documents(*texts)})
+    request = bench.request(stage, {"documents": bench.documents(*texts)}, **config)
     return execute(bench.store, request, workers, lambda *_: None)[0]
 
 
@@ -67,18 +66,32 @@ def test_one_part_alone_is_made_where_it_can_be_interrupted(bench, ran):
     assert set(ran.values()) == {threading.main_thread()}
 
 
-def test_threads_that_wait_for_children_end_with_the_run(bench):
+def interrupted(bench, stage, **config):
+    """Seconds until a stage has ended that is interrupted when two of its parts have begun."""
+
     def interrupt():
         while not bench.trace.exists() or len(bench.trace.read_text().splitlines()) < 2:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # libraries change it, and leave it so
     begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), Workers(2) as workers:  # noqa: PT012
-        threading.Thread(target=interrupt).start()
-        do(bench, workers, ASLEEP)
-    assert time.monotonic() - begun < 30
+    try:
+        with pytest.raises(KeyboardInterrupt), Workers(2) as workers:  # noqa: PT012
+            threading.Thread(target=interrupt).start()
+            do(bench, workers, stage, **config)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(bench.calls()) == 2
+    return time.monotonic() - begun
+
+
+def test_threads_that_wait_for_children_end_with_the_run(bench):
+    assert interrupted(bench, ASLEEP) < 30
+
+
+def test_an_interrupted_run_does_not_wait_for_a_thread_that_nothing_can_end(bench):
+    assert interrupted(bench, UPPER, sleep=6.0) < 5
 
 
 @pytest.mark.usefixtures("processes", "_no_processes")
