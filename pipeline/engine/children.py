@@ -22,14 +22,14 @@ def die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-_of_threads: "WeakSet[subprocess.Popen[bytes]]" = WeakSet()
+_registered: "WeakSet[subprocess.Popen[bytes]]" = WeakSet()
 _dismissed: "WeakSet[subprocess.Popen[bytes]]" = WeakSet()
 _dismissing = False
 
 
 def register(process: "subprocess.Popen[bytes]") -> None:
     """Note a child for whose answers a thread waits."""
-    _of_threads.add(process)
+    _registered.add(process)
     if _dismissing:
         _dismiss(process)
 
@@ -39,7 +39,7 @@ def all_dismissed() -> Iterator[None]:
     """Kill all children that threads wait for, and those that they start meanwhile: nobody wants their work now."""
     global _dismissing
     _dismissing = True
-    for process in list(_of_threads):
+    for process in list(_registered):
         _dismiss(process)
     try:
         yield
@@ -57,7 +57,7 @@ def is_dismissed(process: "subprocess.Popen[bytes]") -> bool:
     return process in _dismissed
 
 
-_of_thread = threading.local()
+_thread = threading.local()
 
 
 def cpu_seconds() -> float:
@@ -65,11 +65,11 @@ def cpu_seconds() -> float:
 
     On the main thread it is that of the whole process, the threads of libraries included.
     """
-    told: float = getattr(_of_thread, "told", 0.0)
+    told: float = getattr(_thread, "told", 0.0)
     alone = threading.current_thread() is threading.main_thread()
     return (time.process_time() if alone else time.thread_time()) + told
 
 
 def add_cpu_seconds(seconds: float) -> None:
     """Note what a child has told this thread: the kernel counts it only once the child is gone."""
-    _of_thread.told = getattr(_of_thread, "told", 0.0) + seconds
+    _thread.told = getattr(_thread, "told", 0.0) + seconds

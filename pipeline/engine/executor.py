@@ -137,7 +137,10 @@ class Workers:
         return self._executor is not None or self._threads is not None
 
     def begin(self, task: ShardTask) -> None:
-        """Begin a task ahead of its turn, behind all that was begun before, unless nobody is there to do it."""
+        """Begin a task ahead of its turn, behind all that was begun before, unless nobody is there to do it.
+
+        Threads are given little ahead: more is for processes, when the stage's turn comes.
+        """
         if self._executor is not None:
             with contextlib.suppress(BrokenProcessPool):  # told by the stage whose turn it is
                 self._submit(task)
